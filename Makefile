@@ -1,0 +1,80 @@
+# make demo and make test are all that a fresh machine needs: each makes the virtual environment,
+# builds the package into it and installs what it runs.
+#
+#   PYTHON  the interpreter to make the environment with   (python3)
+#   VENV    the environment                                (.venv)
+#   ARGS    more arguments for pytest, or for the benchmarks
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+BUILD := build
+
+# A stamp a state of the environment.  Another PYTHON makes another environment.
+CREATED := $(VENV)/.stamp-created-$(subst /,_,$(PYTHON))
+INSTALLED := $(VENV)/.stamp-installed
+GROUP = $(VENV)/.stamp-group-
+
+# Folders too, so that a removed file counts as a change.
+SOURCES := pyproject.toml meson.build meson.options README.md LICENSE \
+	$(shell find native aiopip -name __pycache__ -prune -o ! -path 'native/tests*' -print)
+C_SOURCES = $(shell find native examples tests -name '*.[ch]')
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help install demo test stress bench lint format clean
+help:
+	@echo "make demo | test | stress | bench | lint | format | clean"
+
+$(CREATED):
+	@tools/make-venv "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+$(INSTALLED): $(CREATED) $(SOURCES)
+	@echo "pip install .[examples]"
+	@$(PIP) install -q '.[examples]'
+	@touch $@
+
+$(GROUP)%: pyproject.toml $(CREATED)
+	@echo "pip install --group $*"
+	@$(PIP) install -q --group $*
+	@touch $@
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/unmodified.py
+	$(BIN)/python examples/heat.py
+
+# Both are run, whatever the first one says.
+test: $(INSTALLED) $(GROUP)test
+	@status=0; \
+	tools/native-tests $(BIN) $(BUILD)/native-tests || status=1; \
+	echo "$(BIN)/pytest $(ARGS)"; \
+	$(BIN)/pytest $(ARGS) || status=1; \
+	exit $$status
+
+stress: $(INSTALLED) $(GROUP)test
+	$(BIN)/pytest -m stress --timeout 3600 $(or $(ARGS),tests)
+
+bench: $(INSTALLED) $(GROUP)bench
+	$(BIN)/python bench $(ARGS)
+
+lint: $(INSTALLED) $(GROUP)test $(GROUP)lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
+	tools/lint-native $(BIN) $(BUILD)/native-lint
+
+format: $(GROUP)lint
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_SOURCES)
+
+clean:
+	rm -rf $(VENV) $(BUILD) demo-output dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * aiopip.h: the native core as a root uses it.
+ *
+ * The core is one a process and counted; a client is one user of it (a Root, an executor) with an
+ * eventfd and an event ring of its own.  No function here calls back, touches Python or, unless it
+ * says so, blocks.  All return 0 or a positive count, or -errno; outputs are untouched on failure.
+ *
+ * A task is named by its PiP ID, the number of its slot, and its generation: a slot is used again
+ * when its memory has been reclaimed, a generation never.  In a child made by fork() every function
+ * returns -ESRCH and changes nothing.
+ */
+#ifndef AIOPIP_H
+#define AIOPIP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define AIOPIP_API __attribute__((visibility("default")))
+
+/* The version of everything that a root and its tasks share in memory. */
+#define AIOPIP_ABI_VERSION 1
+
+#define AIOPIP_MAX_TASKS 4096
+#define AIOPIP_PIPID_ANY (-1)
+
+typedef struct aiopip_client aiopip_client;
+
+/* What a task's standard descriptor is, where it is not a descriptor of the root (>= 0). */
+enum aiopip_stdio {
+    AIOPIP_STDIO_INHERIT = -1, /* the root's descriptor of that number, as it is at the spawn */
+    AIOPIP_STDIO_NULL = -2,    /* /dev/null */
+    AIOPIP_STDIO_STDOUT = -3,  /* stderr alone: wherever the task's stdout goes */
+};
+
+struct aiopip_options {
+    uint32_t max_tasks;  /* 1 to AIOPIP_MAX_TASKS; of the client that opens the core */
+    const char *preload; /* absolute path of libaiopip-task.so */
+};
+
+/* One task to start.  Everything is copied before aiopip_spawn() returns. */
+struct aiopip_spawn_request {
+    const char *program; /* a path, or a name that is searched in path_list when without '/' */
+    const char *argv;    /* argc strings, each ended by NUL, argv[0] first */
+    size_t argv_bytes;
+    size_t argc;
+    const char *envp; /* envc strings NAME=VALUE, each ended by NUL */
+    size_t envp_bytes;
+    size_t envc;
+    const char *path_list; /* PATH of the task's environment; NULL: the system's default */
+    const char *cwd;       /* NULL: the root's */
+    int32_t stdio[3];      /* descriptors of the root, or enum aiopip_stdio */
+    int32_t pipid;         /* the slot wanted, or AIOPIP_PIPID_ANY: the lowest free one */
+};
+
+enum aiopip_event_kind {
+    AIOPIP_EVENT_STARTED = 1, /* the child applied its options and entered ld.so: pid */
+    AIOPIP_EVENT_FAILED,      /* it did not, and nothing of it is left: failure, error, detail */
+    AIOPIP_EVENT_EXITED,      /* it ended and was reaped: wait_status, usage; once a task */
+    AIOPIP_EVENT_EXPORTED,    /* it exported something since an import found it absent */
+    AIOPIP_EVENT_RECLAIMED,   /* a slot became free, or held; only after -EAGAIN of a spawn */
+};
+
+enum aiopip_event_flags {
+    AIOPIP_EVENT_LOADED = 1,      /* the preloaded library reported in */
+    AIOPIP_EVENT_STATUS_LOST = 2, /* somebody else's wait took the status: wait_status is 0xff00 */
+    AIOPIP_EVENT_ACKNOWLEDGE = 4, /* its memory stays until aiopip_acknowledge() */
+};
+
+/* What a failed spawn failed at. */
+enum aiopip_failure {
+    AIOPIP_FAILED_PROGRAM = 1, /* looking it up or opening it: ENOENT, EACCES ...; detail: path */
+    AIOPIP_FAILED_DIRECTORY,   /* it is no regular file (EACCES) */
+    AIOPIP_FAILED_PERMISSION,  /* no x bit, not readable, or on a noexec file system (EACCES) */
+    AIOPIP_FAILED_PRIVILEGED,  /* set-uid, set-gid or file capabilities would apply (EPERM) */
+    AIOPIP_FAILED_INTERPRETER, /* of #! or PT_INTERP; detail: its path; error: why */
+    AIOPIP_FAILED_NOT_PIE,     /* ET_EXEC (ENOEXEC) */
+    AIOPIP_FAILED_STATIC,      /* ET_DYN without PT_INTERP (ENOEXEC) */
+    AIOPIP_FAILED_TRUNCATED,   /* headers or segments lie beyond the end of the file (ENOEXEC) */
+    AIOPIP_FAILED_MALFORMED,   /* neither ELF nor #!, or ELF that makes no sense; detail: what */
+    AIOPIP_FAILED_MACHINE,     /* ELF of another architecture or class (ENOEXEC) */
+    AIOPIP_FAILED_ARGUMENTS,   /* argv and environment beyond what execve() takes (E2BIG) */
+    AIOPIP_FAILED_CWD,         /* chdir(cwd); detail: cwd */
+    AIOPIP_FAILED_STDIN,       /* descriptor for 0, 1, 2: EBADF ... */
+    AIOPIP_FAILED_STDOUT,
+    AIOPIP_FAILED_STDERR,
+    AIOPIP_FAILED_MAPPINGS, /* too few of vm.max_map_count left (ENOMEM); detail: "used of limit" */
+    AIOPIP_FAILED_MEMORY,   /* mmap for stack or loader; detail: what */
+    AIOPIP_FAILED_CLONE,    /* clone: EAGAIN (RLIMIT_NPROC, pids.max), ENOMEM */
+    AIOPIP_FAILED_OPTIONS,  /* another option in the child: rlimits, affinity ...; detail: which */
+    AIOPIP_FAILED_WATCH,    /* no descriptor left to watch it with: EMFILE (RLIMIT_NOFILE) */
+    AIOPIP_FAILED_CANCELLED /* aiopip_cancel() before it was started (ECANCELED) */
+};
+
+struct aiopip_event {
+    int32_t kind;        /* enum aiopip_event_kind */
+    int32_t pipid;       /* of RECLAIMED: -1 */
+    uint64_t generation; /* of RECLAIMED: 0 */
+    int32_t pid;
+    int32_t failure;     /* enum aiopip_failure */
+    int32_t error;       /* positive errno */
+    int32_t wait_status; /* as of wait(2) */
+    uint32_t flags;      /* enum aiopip_event_flags */
+    uint64_t started_ns; /* CLOCK_MONOTONIC */
+    uint64_t ended_ns;
+    uint64_t user_us; /* rusage of the task and its waited-for children */
+    uint64_t system_us;
+    uint64_t max_rss_kib; /* of the whole space: the kernel has one a memory, not one a task */
+    uint64_t minor_faults;
+    uint64_t major_faults;
+    uint64_t blocks_in;
+    uint64_t blocks_out;
+    uint64_t voluntary_switches;
+    uint64_t involuntary_switches;
+    char detail[256];
+};
+
+/* A held import: the exporter's memory stays mapped until it is released. */
+typedef struct aiopip_hold aiopip_hold;
+
+struct aiopip_statistics {
+    uint32_t max_tasks;
+    uint32_t queued;     /* spawns that wait for their turn */
+    uint32_t loading;    /* tasks between clone and the preload's report */
+    uint32_t alive;      /* tasks not reaped yet, loading ones too */
+    uint32_t reclaiming; /* ended tasks whose memory is still mapped, and nobody imports it */
+    uint32_t held;       /* ended tasks whose memory somebody imports */
+    uint64_t spawned;    /* since the core was opened */
+    uint64_t ended;
+    uint64_t failed;
+    uint64_t unloaded;     /* ended tasks whose preload never reported */
+    uint64_t orphan_waits; /* reclaims that had to wait for a process on a dead task's memory */
+    uint64_t untracked;    /* mappings of tasks that no ledger holds: their memory leaked */
+    uint64_t mappings;     /* of the space when they were counted last */
+    uint64_t mappings_limit;
+    uint64_t window_bytes;        /* address space of each task */
+    uint32_t private_descriptors; /* 1: the spawner has a table of its own */
+    uint32_t has_clone3;
+    uint32_t has_kcmp;
+    uint32_t loader_tracked; /* 1: what ld.so maps is in the ledger from its first instruction */
+};
+
+/* Open a client, and the core when it is the first.  Blocks for the start of two threads, well
+ * under a millisecond.  -EINVAL max_tasks or preload; -ENOSYS: the kernel has no pidfd;
+ * -ENOMEM, -EMFILE, -EAGAIN. */
+AIOPIP_API int aiopip_open(const struct aiopip_options *options, aiopip_client **client);
+
+/* Close a client, and the core with the last one.  -EBUSY while it has tasks that are not reaped.
+ * Blocks until the threads have ended.  Memory that holds still name stays until they are
+ * released. */
+AIOPIP_API int aiopip_close(aiopip_client *client);
+
+/* Kill all tasks of a client and wait until they are reaped, timeout_ms at the most.  Returns the
+ * number of those that are left.  Blocks. */
+AIOPIP_API int aiopip_abort(aiopip_client *client, uint32_t timeout_ms);
+
+/* The eventfd that is readable while events wait.  Owned by the client. */
+AIOPIP_API int aiopip_fd(const aiopip_client *client);
+
+/* Take a slot and queue a task.  FAILED or STARTED follows as an event, then (after STARTED) EXITED.
+ * -EBUSY: the slot is taken, or none is free; -EAGAIN: it will be when memory that an ended task
+ * left is reclaimed, RECLAIMED follows; -EINVAL pipid out of range; -ENOMEM. */
+AIOPIP_API int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *request,
+                            int32_t *pipid, uint64_t *generation);
+
+/* Give up a spawn: FAILED (AIOPIP_FAILED_CANCELLED) follows, or, when it was under way, STARTED
+ * and EXITED of a killed task.  -ESRCH when it has ended. */
+AIOPIP_API int aiopip_cancel(aiopip_client *client, int32_t pipid, uint64_t generation);
+
+/* Send a signal.  -ESRCH when the task has ended or has not started; -EINVAL, -EPERM of kill(2). */
+AIOPIP_API int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int signal);
+
+/* Clear the eventfd and take up to `count` events, oldest first.  Fewer than count: no more wait. */
+AIOPIP_API int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count);
+
+/* The client has done with the EXITED event that asked for it: memory may go. */
+AIOPIP_API int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation);
+
+/* Import what a task exported under a name of name_bytes bytes, and hold all of the task's memory.
+ * -EAGAIN: not exported yet, EXPORTED follows when that may have changed; -ECANCELED: the task's
+ * memory is gone, or it ended without; -EINVAL name. */
+AIOPIP_API int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generation,
+                                   const char *name, size_t name_bytes, aiopip_hold **hold);
+
+/* The exported address. */
+AIOPIP_API void *aiopip_hold_address(const aiopip_hold *hold);
+
+/* Whether [address, address + bytes) is the exporter's memory, mapped and readable: 1 when it may be
+ * written too, 0 when read only, -EFAULT when it is not. */
+AIOPIP_API int aiopip_hold_check(const aiopip_hold *hold, uintptr_t address, size_t bytes);
+
+/* Give a hold back, from any thread, also after aiopip_close(). */
+AIOPIP_API void aiopip_hold_release(aiopip_hold *hold);
+
+AIOPIP_API void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *statistics);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * child.c: see child.h.
+ *
+ * This code runs in a new process that shares the memory of the root and still has the spawner
+ * thread's thread-local storage: system calls only, no libc, no errno, no stack protector, no
+ * instrumentation.  All signals are blocked until the last step but SIGKILL.
+ */
+#include "child.h"
+
+#include <errno.h>
+#include <linux/fcntl.h>
+#include <linux/prctl.h>
+
+#define SIGNAL_COUNT 64
+#define SIGNAL_KILL 9
+#define SIGNAL_PIPE 13
+#define SIGNAL_STOP 19
+#define SIGNAL_XFSZ 25
+#define RESOURCE_NOFILE 7
+#define RESOURCE_DATA 2
+#define LAST_DESCRIPTOR 0x7fffffffL
+
+static __attribute__((noreturn)) void leave(void)
+{
+    for (;;)
+        sys1(SYS_exit_group, 127);
+}
+
+static __attribute__((noreturn)) void fail(struct task_block *block, enum aiopip_failure failure,
+                                           long error)
+{
+    atomic_store_explicit(&block->slot->failure, failure, memory_order_relaxed);
+    atomic_store_explicit(&block->slot->error, (int32_t)-error, memory_order_relaxed);
+    atomic_store_explicit(&block->slot->started, TASK_STARTED_FAILED, memory_order_release);
+    leave();
+}
+
+/* Handlers are the root's functions: none may run here.  clone3 has reset them; the legacy call has
+ * not.  What the root ignores stays ignored, but for what Python ignores for itself. */
+static void reset_signals(const struct task_start *start)
+{
+    static const struct kernel_sigaction default_action = {0};
+    struct kernel_sigaction old;
+
+    for (int i = 1; start->reset_handlers && i <= SIGNAL_COUNT; i++) {
+        if (i == SIGNAL_KILL || i == SIGNAL_STOP)
+            continue;
+        if (sys4(SYS_rt_sigaction, i, 0, (long)(uintptr_t)&old, 8) == 0 &&
+            (uintptr_t)old.handler > 1)
+            sys4(SYS_rt_sigaction, i, (long)(uintptr_t)&default_action, 0, 8);
+    }
+    sys4(SYS_rt_sigaction, SIGNAL_PIPE, (long)(uintptr_t)&default_action, 0, 8);
+    sys4(SYS_rt_sigaction, SIGNAL_XFSZ, (long)(uintptr_t)&default_action, 0, 8);
+}
+
+/* Put the sources at 0 to 2 and close all else.  A source that is itself among 0 to 2 is lifted
+ * first, so that any permutation works. */
+static void place_descriptors(struct task_block *block)
+{
+    const struct task_start *start = &block->start;
+    long source[3];
+
+    for (int i = 0; i < 3; i++) {
+        source[i] = start->stdio[i];
+        if (source[i] >= 0 && source[i] < 3 && source[i] != i)
+            source[i] = sys3(SYS_fcntl, source[i], F_DUPFD_CLOEXEC, 3);
+        if (source[i] < -1)
+            fail(block, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i), source[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        long result = 0;
+        if (source[i] < 0)
+            sys1(SYS_close, i); /* it may not be open: that is what is wanted */
+        else if (source[i] == i)
+            result = sys3(SYS_fcntl, i, F_SETFD, 0);
+        else
+            result = sys3(SYS_dup3, source[i], i, 0);
+        if (result < 0)
+            fail(block, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i), result);
+    }
+    if (sys3(SYS_close_range, 3, LAST_DESCRIPTOR, 0) == -ENOSYS) {
+        struct kernel_rlimit limit = {0};
+        sys4(SYS_prlimit64, 0, RESOURCE_NOFILE, 0, (long)(uintptr_t)&limit);
+        for (long i = 3; i < (long)limit.soft; i++)
+            sys1(SYS_close, i);
+    }
+}
+
+static void set_limit(struct task_block *block, int resource, const struct kernel_rlimit *limit)
+{
+    long result = sys4(SYS_prlimit64, 0, resource, (long)(uintptr_t)limit, 0);
+    if (result < 0)
+        fail(block, AIOPIP_FAILED_OPTIONS, result);
+}
+
+static void set_limits(struct task_block *block)
+{
+    /* With a soft limit of 0 the break cannot move and mmap goes on: two libcs on one break would
+     * corrupt each other.  The preload puts the limit back when it has taken the break away. */
+    const struct kernel_rlimit no_break = {0, block->start.data_limit.hard};
+
+    set_limit(block, RESOURCE_DATA, &no_break);
+    if (block->start.set_file_limit)
+        set_limit(block, RESOURCE_NOFILE, &block->start.file_limit);
+}
+
+/* The spawner's attributes are not those of the thread that asked for the task. */
+static void set_scheduling(struct task_block *block)
+{
+    struct task_start *start = &block->start;
+    long result = 0;
+
+    if (start->set_affinity)
+        result = sys3(SYS_sched_setaffinity, 0, (long)start->affinity_bytes,
+                      (long)(uintptr_t)start->affinity);
+    if (result >= 0 && start->set_scheduler)
+        result = sys3(SYS_sched_setattr, 0, (long)(uintptr_t)&start->scheduler, 0);
+    if (result < 0)
+        fail(block, AIOPIP_FAILED_OPTIONS, result);
+}
+
+void child_main(void *argument)
+{
+    struct task_block *block = argument;
+    struct task_start *start = &block->start;
+    long result;
+
+    /* The root may have died before the first line: then nobody is told, and nobody is there. */
+    sys2(SYS_prctl, PR_SET_PDEATHSIG, SIGNAL_KILL);
+    if (sys0(SYS_getppid) != block->control->root_pid)
+        leave();
+    reset_signals(start);
+    place_descriptors(block);
+    if (start->cwd && (result = sys1(SYS_chdir, (long)(uintptr_t)start->cwd)) < 0)
+        fail(block, AIOPIP_FAILED_CWD, result);
+    set_limits(block);
+    set_scheduling(block);
+    sys2(SYS_prctl, PR_SET_NAME, (long)(uintptr_t)start->comm);
+    sys4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)(uintptr_t)&start->signal_mask, 0, 8);
+
+    atomic_store_explicit(&block->slot->started, TASK_STARTED_DONE, memory_order_release);
+    shared_wake_spawner(block->control);
+    arch_enter(start->entry, start->stack);
+}

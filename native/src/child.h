@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * child.h: from clone to ld.so.
+ */
+#ifndef CHILD_H
+#define CHILD_H
+
+#include "shared.h"
+
+/* The first function of a task, on the task's stack: applies block->start, reports and enters
+ * ld.so; or reports what failed and exits with 127.  argument: struct task_block *. */
+__attribute__((visibility("hidden"))) void child_main(void *argument);
+
+#endif

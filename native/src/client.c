@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * client.c: what a client asks of the core: tasks, signals, events.  Any function here takes the
+ * lock for a moment and never waits, but aiopip_abort.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core.h"
+
+/* ---- Events ----------------------------------------------------------------------------------- */
+
+/* The ring cannot overflow: of each kind a slot has one event in it at the most, and a slot is not
+ * used again before its last event was drained. */
+static void push(struct aiopip_client *client, enum aiopip_event_kind kind, int32_t pipid,
+                 uint64_t generation)
+{
+    client->needs_kick |= client->head == client->tail;
+    client->ring[client->tail++ & client->ring_mask] =
+        (struct queued_event){kind, pipid, generation};
+}
+
+void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind)
+{
+    struct task *task = &core->tasks[pipid];
+
+    if (task->client)
+        push(task->client, kind, pipid, atomic_load(&core_slot(core, pipid)->generation));
+}
+
+void core_settle(struct core *core, int32_t pipid)
+{
+    struct slot *slot = core_slot(core, pipid);
+    struct task *task = &core->tasks[pipid];
+
+    if (atomic_load(&slot->state) != SLOT_ENDED || !task->drained)
+        return;
+    if (task->memory == MEMORY_NONE)
+        atomic_store(&slot->state, SLOT_FREE);
+    else if (task->memory != MEMORY_HELD)
+        return;
+    for (struct aiopip_client *client = core->clients; client; client = client->next)
+        if (client->wants_reclaimed) {
+            client->wants_reclaimed = false;
+            push(client, AIOPIP_EVENT_RECLAIMED, -1, 0);
+        }
+}
+
+static uint64_t microseconds(struct timeval time)
+{
+    return (uint64_t)time.tv_sec * 1000000 + (uint64_t)time.tv_usec;
+}
+
+static void fill_usage(struct aiopip_event *event, const struct rusage *usage)
+{
+    event->user_us = microseconds(usage->ru_utime);
+    event->system_us = microseconds(usage->ru_stime);
+    event->max_rss_kib = (uint64_t)usage->ru_maxrss;
+    event->minor_faults = (uint64_t)usage->ru_minflt;
+    event->major_faults = (uint64_t)usage->ru_majflt;
+    event->blocks_in = (uint64_t)usage->ru_inblock;
+    event->blocks_out = (uint64_t)usage->ru_oublock;
+    event->voluntary_switches = (uint64_t)usage->ru_nvcsw;
+    event->involuntary_switches = (uint64_t)usage->ru_nivcsw;
+}
+
+/* Write an event out, and note that the client has had it. */
+static void deliver(struct core *core, const struct queued_event *queued,
+                    struct aiopip_event *event)
+{
+    memset(event, 0, offsetof(struct aiopip_event, detail) + 1);
+    event->kind = (int32_t)queued->kind;
+    event->pipid = queued->pipid;
+    event->generation = queued->generation;
+    if (queued->kind == AIOPIP_EVENT_RECLAIMED)
+        return;
+    struct slot *slot = core_slot(core, queued->pipid);
+    struct task *task = &core->tasks[queued->pipid];
+    event->pid = task->pid;
+    event->started_ns = task->started_ns;
+    event->ended_ns = task->ended_ns;
+    if (atomic_load(&slot->loaded) != TASK_LOADED_NOT)
+        event->flags |= AIOPIP_EVENT_LOADED;
+    switch (queued->kind) {
+    case AIOPIP_EVENT_FAILED:
+        event->failure = (int32_t)task->failure.failure;
+        event->error = task->error;
+        memcpy(event->detail, task->failure.detail, sizeof event->detail);
+        break;
+    case AIOPIP_EVENT_EXITED:
+        event->wait_status = task->wait_status;
+        event->flags |= task->status_lost ? AIOPIP_EVENT_STATUS_LOST : 0;
+        event->flags |= task->acknowledged ? 0 : AIOPIP_EVENT_ACKNOWLEDGE;
+        fill_usage(event, &task->usage);
+        break;
+    case AIOPIP_EVENT_EXPORTED:
+        task->export_queued = false;
+        break;
+    default:
+        break;
+    }
+    if (queued->kind == AIOPIP_EVENT_FAILED || queued->kind == AIOPIP_EVENT_EXITED)
+        task->drained = true;
+}
+
+int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count)
+{
+    struct core *core = client->core;
+    uint64_t value;
+    int taken = 0;
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    /* First the descriptor, then the ring: who comes later finds the ring empty and kicks again. */
+    while (read(client->event_fds[SIDE_PROCESS], &value, sizeof value) < 0 && errno == EINTR)
+        ;
+    core_lock(core);
+    while (taken < count && client->head != client->tail) {
+        struct queued_event queued = client->ring[client->head++ & client->ring_mask];
+        deliver(core, &queued, &events[taken++]);
+        if (queued.pipid >= 0)
+            core_settle(core, queued.pipid);
+    }
+    client->needs_kick = client->head != client->tail;
+    core_unlock(core, SIDE_PROCESS);
+    return taken;
+}
+
+/* ---- Spawning --------------------------------------------------------------------------------- */
+
+static const char *keep(char **at, const char *bytes, size_t count)
+{
+    char *start = *at;
+
+    *at += count;
+    return memcpy(start, bytes, count);
+}
+
+static size_t length(const char *text)
+{
+    return text ? strlen(text) + 1 : 0;
+}
+
+/* A request that owns what it points to. */
+static struct request *copy_request(const struct aiopip_spawn_request *spawn)
+{
+    size_t bytes = length(spawn->program) + spawn->argv_bytes + spawn->envp_bytes +
+                   length(spawn->path_list) + length(spawn->cwd);
+    struct request *request = malloc(sizeof *request + bytes);
+
+    if (!request)
+        return NULL;
+    char *at = request->store;
+    request->next = NULL;
+    request->spawn = *spawn;
+    request->spawn.program = keep(&at, spawn->program, length(spawn->program));
+    request->spawn.argv = keep(&at, spawn->argv, spawn->argv_bytes);
+    request->spawn.envp = keep(&at, spawn->envp, spawn->envp_bytes);
+    if (spawn->path_list)
+        request->spawn.path_list = keep(&at, spawn->path_list, length(spawn->path_list));
+    if (spawn->cwd)
+        request->spawn.cwd = keep(&at, spawn->cwd, length(spawn->cwd));
+    return request;
+}
+
+static bool is_going(const struct core *core, int32_t pipid)
+{
+    const struct task *task = &core->tasks[pipid];
+
+    return atomic_load(&core->control->slots[pipid].state) == SLOT_ENDED &&
+           (task->memory != MEMORY_HELD || !task->acknowledged);
+}
+
+/* The slot wanted, or the lowest free one: its number, -EBUSY or -EAGAIN. */
+static int choose_slot(struct core *core, int32_t wanted)
+{
+    bool going = false;
+    uint32_t first = wanted < 0 ? 0 : (uint32_t)wanted;
+    uint32_t end = wanted < 0 ? core->control->max_tasks : first + 1;
+
+    for (uint32_t i = first; i < end; i++) {
+        if (atomic_load(&core->control->slots[i].state) == SLOT_FREE)
+            return (int)i;
+        going |= is_going(core, (int32_t)i);
+    }
+    return going ? -EAGAIN : -EBUSY;
+}
+
+static void take_slot(struct core *core, struct aiopip_client *client, struct request *request,
+                      int32_t pipid)
+{
+    struct slot *slot = core_slot(core, pipid);
+
+    request->pipid = pipid;
+    request->generation = core->next_generation++;
+    core->tasks[pipid] = (struct task){.client = client, .memory = MEMORY_NONE};
+    slot->block = NULL;
+    atomic_store(&slot->interest, 0);
+    atomic_store(&slot->held, 0);
+    atomic_store(&slot->started, TASK_STARTED_NOT);
+    atomic_store(&slot->loaded, TASK_LOADED_NOT);
+    atomic_store(&slot->quiet, 0);
+    atomic_store(&slot->generation, request->generation);
+    atomic_store(&slot->state, SLOT_QUEUED);
+    client->alive++;
+    core->queued++;
+    *core->queue_tail = request;
+    core->queue_tail = &request->next;
+}
+
+int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *spawn, int32_t *pipid,
+                 uint64_t *generation)
+{
+    struct core *core = client->core;
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    if (spawn->pipid < AIOPIP_PIPID_ANY || spawn->pipid >= (int32_t)core->control->max_tasks)
+        return -EINVAL;
+    struct request *request = copy_request(spawn);
+    if (!request)
+        return -ENOMEM;
+    int result = attributes_read(&request->attributes);
+    if (result < 0) {
+        free(request);
+        return result;
+    }
+    core_lock(core);
+    int chosen = choose_slot(core, spawn->pipid);
+    if (chosen >= 0) {
+        take_slot(core, client, request, chosen);
+        *pipid = chosen;
+        *generation = request->generation;
+    } else if (chosen == -EAGAIN) {
+        client->wants_reclaimed = true;
+    }
+    core_unlock(core, SIDE_PROCESS);
+    if (chosen < 0) {
+        free(request);
+        return chosen;
+    }
+    shared_wake_spawner(core->control);
+    return 0;
+}
+
+/* ---- Signals ---------------------------------------------------------------------------------- */
+
+/* Under the lock the reaper cannot reap it, and until then its PID is nobody else's; unless it has
+ * exec'ed, which made it a child as any other, and somebody's waitpid(-1) took it: then it is no
+ * child of ours any more, and its PID may be anybody's. */
+static int send_signal(struct core *core, int32_t pipid, int signal)
+{
+    siginfo_t information;
+
+    if (atomic_load(&core_slot(core, pipid)->state) != SLOT_RUNNING)
+        return -ESRCH;
+    if (sys5(SYS_waitid, P_PID, core->tasks[pipid].pid, (long)(uintptr_t)&information,
+             WEXITED | WNOHANG | WNOWAIT | KERNEL_WALL, 0) < 0)
+        return -ESRCH;
+    return kill(core->tasks[pipid].pid, signal) < 0 ? -errno : 0;
+}
+
+int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int signal)
+{
+    struct core *core = client->core;
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    core_lock(core);
+    int result = core_task(core, pipid, generation) ? send_signal(core, pipid, signal) : -ESRCH;
+    core_unlock(core, SIDE_PROCESS);
+    return result;
+}
+
+int aiopip_cancel(aiopip_client *client, int32_t pipid, uint64_t generation)
+{
+    struct core *core = client->core;
+    int result = -ESRCH;
+
+    if (core->pid != getpid())
+        return result;
+    core_lock(core);
+    struct task *task = core_task(core, pipid, generation);
+    if (task && atomic_load(&core_slot(core, pipid)->state) == SLOT_QUEUED) {
+        task->cancelled = true; /* the spawner finds it before the clone, or right behind */
+        core->requests_cancelled = true;
+        result = 0;
+    } else if (task) {
+        result = send_signal(core, pipid, SIGKILL);
+    }
+    core_unlock(core, SIDE_PROCESS);
+    shared_wake_spawner(core->control);
+    return result;
+}
+
+/* ---- Ending ----------------------------------------------------------------------------------- */
+
+int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation)
+{
+    struct core *core = client->core;
+    int result = -ESRCH;
+
+    if (core->pid != getpid())
+        return result;
+    core_lock(core);
+    struct task *task = core_task(core, pipid, generation);
+    if (task) {
+        task->acknowledged = true;
+        core->holds_changed = true;
+        result = 0;
+    }
+    core_unlock(core, SIDE_PROCESS);
+    shared_wake_spawner(core->control);
+    return result;
+}
+
+int aiopip_abort(aiopip_client *client, uint32_t timeout_ms)
+{
+    struct core *core = client->core;
+    uint64_t deadline_ns = core_now_ns() + timeout_ms * 1000000UL;
+    struct timespec deadline = {(time_t)(deadline_ns / 1000000000UL),
+                                (long)(deadline_ns % 1000000000UL)};
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    core_lock(core);
+    for (uint32_t i = 0; i < core->control->max_tasks; i++)
+        if (core->tasks[i].client == client) {
+            core->tasks[i].cancelled = true;
+            send_signal(core, (int32_t)i, SIGKILL);
+        }
+    core->requests_cancelled = true;
+    shared_wake_spawner(core->control);
+    while (client->alive > 0 &&
+           pthread_cond_timedwait(&core->changed, &core->lock, &deadline) != ETIMEDOUT)
+        ;
+    int left = (int)client->alive;
+    core_unlock(core, SIDE_PROCESS);
+    return left;
+}

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * core.c: opening and closing the core and its clients.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ledger.h"
+
+#define FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
+
+/* The one core of the process; its lock guards the pointer too. */
+static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
+static struct core *the_core;
+static pthread_once_t fork_handler = PTHREAD_ONCE_INIT;
+
+uint64_t core_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000UL + (uint64_t)now.tv_nsec;
+}
+
+void core_lock(struct core *core)
+{
+    pthread_mutex_lock(&core->lock);
+}
+
+void core_unlock(struct core *core, enum core_side side)
+{
+    const uint64_t one = 1;
+
+    for (struct aiopip_client *client = core->clients; client; client = client->next) {
+        if (!client->needs_kick || client->event_fds[side] < 0)
+            continue;
+        client->needs_kick = false;
+        /* Full (EAGAIN) means readable: that is all that is wanted.  It never blocks. */
+        while (write(client->event_fds[side], &one, sizeof one) < 0 && errno == EINTR)
+            ;
+    }
+    pthread_mutex_unlock(&core->lock);
+}
+
+struct task *core_task(struct core *core, int32_t pipid, uint64_t generation)
+{
+    if (pipid < 0 || (uint32_t)pipid >= core->control->max_tasks ||
+        atomic_load(&core_slot(core, pipid)->generation) != generation ||
+        atomic_load(&core_slot(core, pipid)->state) == SLOT_FREE)
+        return NULL;
+    return &core->tasks[pipid];
+}
+
+/* ---- Threads ---------------------------------------------------------------------------------- */
+
+/* The core's threads take no signals but glibc's own (32 to 34: cancellation, setxid), so that no
+ * handler of the program runs on them. */
+static int start_threads(struct core *core)
+{
+    uint64_t all = ~(7ULL << 31), old = 0;
+
+    sys4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)(uintptr_t)&all, (long)(uintptr_t)&old, 8);
+    int result = -pthread_create(&core->spawner, NULL, spawner_main, core);
+    sys4(SYS_rt_sigprocmask, 2, (long)(uintptr_t)&old, 0, 8);
+    if (result < 0)
+        return result;
+    /* It starts the reaper, so that the socket between them never is in the process's table. */
+    core_lock(core);
+    while (core->threads_ready < 2 && core->start_error == 0)
+        pthread_cond_wait(&core->changed, &core->lock);
+    result = core->start_error;
+    core->stopping = result < 0;
+    core_unlock(core, SIDE_PROCESS);
+    if (result < 0) {
+        shared_wake_spawner(core->control);
+        pthread_join(core->spawner, NULL);
+    }
+    return result;
+}
+
+static void raise_file_limit(struct core *core)
+{
+    rlim_t wanted = core->control->max_tasks + FILE_RESERVE;
+
+    if (getrlimit(RLIMIT_NOFILE, &core->file_limit) < 0 || core->file_limit.rlim_cur >= wanted)
+        return;
+    struct rlimit limit = core->file_limit;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0)
+        core->raised_file_limit = limit.rlim_cur;
+}
+
+/* As it was, unless somebody has changed it since. */
+static void lower_file_limit(struct core *core)
+{
+    struct rlimit limit;
+
+    if (core->raised_file_limit && getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur == core->raised_file_limit) {
+        limit.rlim_cur = core->file_limit.rlim_cur;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* ---- The core --------------------------------------------------------------------------------- */
+
+static int make_control(struct core *core, uint32_t max_tasks)
+{
+    size_t bytes = align_up(sizeof(struct control) + max_tasks * sizeof(struct slot), ARCH_PAGE);
+    struct control *control =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (control == MAP_FAILED)
+        return -errno;
+    control->magic = SHARED_MAGIC;
+    control->abi_version = AIOPIP_ABI_VERSION;
+    control->bytes = (uint32_t)bytes;
+    control->max_tasks = max_tasks;
+    control->root_pid = core->pid;
+    core->control = control;
+    return window_reserve(control);
+}
+
+static void free_core(struct core *core)
+{
+    if (core->control)
+        munmap(core->control, core->control->bytes);
+    pthread_mutex_destroy(&core->lock);
+    pthread_cond_destroy(&core->changed);
+    free(core->tasks);
+    free(core->pidfds);
+    free(core->preload);
+    free(core);
+}
+
+static int make_core(const struct aiopip_options *options, struct core **out)
+{
+    struct core *core = calloc(1, sizeof *core);
+    uint32_t max_tasks = options->max_tasks;
+    pthread_condattr_t monotonic;
+
+    if (!core)
+        return -ENOMEM;
+    pthread_mutex_init(&core->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&core->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    core->pid = getpid();
+    core->self_pidfd = core->reaper_socket = core->control_socket = core->epoll = -1;
+    core->reaper_self_pidfd = -1;
+    core->queue_tail = &core->queue_head;
+    core->next_generation = 1;
+    core->preload = strdup(options->preload);
+    core->tasks = calloc(max_tasks, sizeof *core->tasks);
+    core->pidfds = malloc(max_tasks * sizeof *core->pidfds);
+    int result = core->preload && core->tasks && core->pidfds ? 0 : -ENOMEM;
+    if (result == 0)
+        memset(core->pidfds, -1, max_tasks * sizeof *core->pidfds);
+    if (result == 0)
+        result = make_control(core, max_tasks);
+    if (result == 0)
+        result = stack_read_auxv(core->auxv);
+    if (result < 0) {
+        free_core(core);
+        return result;
+    }
+    ledger_control = core->control;
+    raise_file_limit(core);
+    result = start_threads(core);
+    if (result < 0) {
+        lower_file_limit(core);
+        free_core(core);
+        return result;
+    }
+    *out = core;
+    return 0;
+}
+
+/* Holds outlive the clients: the threads are gone then, the memory that is held is not. */
+void core_release(struct core *core)
+{
+    bool last = --core->references == 0;
+
+    core_unlock(core, SIDE_PROCESS);
+    if (last)
+        free_core(core);
+}
+
+/* ---- Clients ---------------------------------------------------------------------------------- */
+
+static int make_client(struct core *core, struct aiopip_client **out)
+{
+    uint32_t events = 1;
+
+    while (events < core->control->max_tasks * CORE_EVENTS_A_SLOT + 1)
+        events *= 2;
+    struct aiopip_client *client = calloc(1, sizeof *client + events * sizeof client->ring[0]);
+    if (!client)
+        return -ENOMEM;
+    client->event_fds[SIDE_PROCESS] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (client->event_fds[SIDE_PROCESS] < 0) {
+        free(client);
+        return -errno;
+    }
+    client->core = core;
+    client->ring_mask = events - 1;
+    client->event_fds[SIDE_SPAWNER] = client->event_fds[SIDE_REAPER] = -1;
+    core_lock(core);
+    client->next = core->clients;
+    core->clients = client;
+    core->clients_changed = true;
+    core->references++;
+    core_unlock(core, SIDE_PROCESS);
+    shared_wake_spawner(core->control);
+    *out = client;
+    return 0;
+}
+
+void core_sync_clients(struct core *core, enum core_side side, int self_pidfd)
+{
+    core_lock(core);
+    for (struct aiopip_client *client = core->clients; client; client = client->next) {
+        int theirs = client->event_fds[SIDE_PROCESS];
+        if (client->event_fds[side] < 0)
+            client->event_fds[side] = core->private_descriptors
+                                          ? (int)sys3(SYS_pidfd_getfd, self_pidfd, theirs, 0)
+                                          : (int)sys3(SYS_fcntl, theirs, F_DUPFD_CLOEXEC, 3);
+    }
+    for (struct aiopip_client **at = &core->closing; *at;) {
+        struct aiopip_client *client = *at;
+        if (client->event_fds[side] >= 0)
+            close(client->event_fds[side]);
+        client->event_fds[side] = -1;
+        if (side == SIDE_REAPER) {
+            *at = client->next;
+            free(client);
+        } else {
+            at = &client->next;
+        }
+    }
+    core_unlock(core, side);
+}
+
+/* A core that a fork has copied has no threads: it is left as it is, and another may be opened. */
+static void forget_core(void)
+{
+    the_core = NULL;
+    opening = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
+
+static void register_fork_handler(void)
+{
+    pthread_atfork(NULL, NULL, forget_core);
+}
+
+int aiopip_open(const struct aiopip_options *options, aiopip_client **client)
+{
+    if (options->max_tasks < 1 || options->max_tasks > AIOPIP_MAX_TASKS ||
+        options->preload[0] != '/')
+        return -EINVAL;
+    if (getauxval(SHARED_AUXV_TYPE))
+        return -EPERM; /* a task's tasks are the root's */
+    pthread_once(&fork_handler, register_fork_handler);
+    pthread_mutex_lock(&opening);
+    int result = the_core ? 0 : make_core(options, &the_core);
+    if (result == 0)
+        result = make_client(the_core, client);
+    pthread_mutex_unlock(&opening);
+    return result;
+}
+
+/* Stop the threads; tasks are all reaped, what is left of their memory is held or goes now. */
+static void stop_core(struct core *core)
+{
+    core_lock(core);
+    core->stopping = true;
+    core_unlock(core, SIDE_PROCESS);
+    shared_wake_spawner(core->control);
+    pthread_join(core->spawner, NULL);
+    lower_file_limit(core);
+    while (core->closing) { /* the threads' tables, and so their descriptors, are gone */
+        struct aiopip_client *client = core->closing;
+        core->closing = client->next;
+        free(client);
+    }
+    /* What is still pending then, a process that we do not know runs on: it stays. */
+    for (uint32_t i = 0; i < core->control->max_tasks; i++)
+        if (core->tasks[i].memory == MEMORY_HELD && core->tasks[i].holds == 0) {
+            window_unmap(core->control, (int32_t)i);
+            core->tasks[i].memory = MEMORY_NONE;
+        }
+}
+
+int aiopip_close(aiopip_client *client)
+{
+    struct core *core = client->core;
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    pthread_mutex_lock(&opening);
+    core_lock(core);
+    if (client->alive > 0) {
+        core_unlock(core, SIDE_PROCESS);
+        pthread_mutex_unlock(&opening);
+        return -EBUSY;
+    }
+    for (struct aiopip_client **at = &core->clients; *at; at = &(*at)->next)
+        if (*at == client) {
+            *at = client->next;
+            break;
+        }
+    for (uint32_t i = 0; i < core->control->max_tasks; i++)
+        if (core->tasks[i].client == client) {
+            core->tasks[i].client = NULL;
+            core->tasks[i].drained = core->tasks[i].acknowledged = true;
+            core_settle(core, (int32_t)i);
+        }
+    close(client->event_fds[SIDE_PROCESS]);
+    client->event_fds[SIDE_PROCESS] = -1;
+    client->next = core->closing;
+    core->closing = client;
+    core->clients_changed = core->holds_changed = true;
+    bool last = core->clients == NULL;
+    core_unlock(core, SIDE_PROCESS);
+    if (last) {
+        stop_core(core);
+        the_core = NULL;
+    } else {
+        shared_wake_spawner(core->control);
+    }
+    core_lock(core);
+    core_release(core);
+    pthread_mutex_unlock(&opening);
+    return 0;
+}
+
+int aiopip_fd(const aiopip_client *client)
+{
+    return client->event_fds[SIDE_PROCESS];
+}
+
+void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *statistics)
+{
+    struct core *core = client->core;
+    struct control *control = core->control;
+
+    memset(statistics, 0, sizeof *statistics);
+    if (core->pid != getpid())
+        return;
+    core_lock(core);
+    statistics->max_tasks = control->max_tasks;
+    statistics->queued = core->queued;
+    statistics->loading = core->loading_count;
+    statistics->alive = core->alive;
+    for (uint32_t i = 0; i < control->max_tasks; i++) {
+        statistics->held += core->tasks[i].memory == MEMORY_HELD;
+        statistics->reclaiming +=
+            core->tasks[i].memory == MEMORY_PENDING || core->tasks[i].memory == MEMORY_UNMAPPING;
+    }
+    statistics->spawned = core->spawned;
+    statistics->ended = core->ended;
+    statistics->failed = core->failed;
+    statistics->unloaded = core->unloaded;
+    statistics->orphan_waits = core->orphan_waits;
+    statistics->untracked = atomic_load(&control->untracked);
+    statistics->mappings = core->mappings;
+    statistics->mappings_limit = core->mappings_limit;
+    statistics->window_bytes = control->window_bytes;
+    statistics->private_descriptors = core->private_descriptors;
+    statistics->has_clone3 = core->has_clone3;
+    statistics->has_kcmp = core->has_kcmp;
+    statistics->loader_tracked = core->tracked;
+    core_unlock(core, SIDE_PROCESS);
+}

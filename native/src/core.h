@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * core.h: the root's side: one core a process, its clients, its record of each slot.
+ *
+ * Three kinds of threads meet here: the clients' (loops, finalisers), the spawner and the reaper.
+ * One lock guards everything in this file that says nothing else; it is held for a few loads and
+ * stores, never over a system call that may block.
+ *
+ * The life of a slot, and who moves it on:
+ *
+ *   FREE --spawn (client)--> QUEUED --clone (spawner)--> RUNNING --reap (reaper)--> ENDED
+ *                               \----failed, cancelled (spawner)-------------------/   |
+ *   FREE <--- the end was drained (client), and the memory is gone (reaper) -----------/
+ */
+#ifndef CORE_H
+#define CORE_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+
+#include "image.h"
+#include "program.h"
+#include "shared.h"
+#include "stack.h"
+
+#define CORE_EVENTS_A_SLOT 4 /* STARTED or FAILED, EXITED, EXPORTED, RECLAIMED: each at most once */
+
+#define CORE_LOADING 64 /* tasks whose report may be outstanding, slow ones too */
+
+/* Threads by the descriptor table that they have. */
+enum core_side {
+    SIDE_PROCESS,
+    SIDE_SPAWNER,
+    SIDE_REAPER,
+    CORE_SIDES
+};
+
+/* ---- Clients ---------------------------------------------------------------------------------- */
+
+struct queued_event {
+    uint32_t kind;
+    int32_t pipid;
+    uint64_t generation;
+};
+
+struct aiopip_client {
+    struct core *core;
+    struct aiopip_client *next;
+    int event_fds[CORE_SIDES]; /* the one eventfd in each table; -1: not fetched yet */
+    bool needs_kick;           /* events came into an empty ring */
+    bool wants_reclaimed;      /* a spawn found memory in the way; cleared by RECLAIMED */
+    uint32_t alive;            /* tasks queued or running */
+    uint32_t head, tail;       /* events [head, tail) wait; never more than the ring holds */
+    uint32_t ring_mask;
+    struct queued_event ring[];
+};
+
+/* ---- Requests and tasks ----------------------------------------------------------------------- */
+
+/* The attributes of the thread that asked, which the spawner does not have. */
+struct thread_attributes {
+    uint64_t signal_mask;
+    struct kernel_sched_attr scheduler;
+    uint64_t affinity[128];
+    uint32_t affinity_bytes;
+};
+
+/* A spawn that waits for its turn: the caller's request with copies of all that it points to. */
+struct request {
+    struct request *next;
+    struct aiopip_spawn_request spawn;
+    struct thread_attributes attributes;
+    uint64_t generation;
+    int32_t pipid;
+    char store[];
+};
+
+enum memory_state {
+    MEMORY_NONE,     /* nothing of the slot is mapped */
+    MEMORY_MAPPED,   /* it is, or may be */
+    MEMORY_PENDING,  /* ended; the reaper will see whether anything stands against unmapping it */
+    MEMORY_HELD,     /* ended; an import, or a missing acknowledgement, stands against it */
+    MEMORY_UNMAPPING /* being unmapped, without the lock */
+};
+
+/* The root's record of a slot. */
+struct task {
+    struct aiopip_client *client;
+    pid_t pid;
+    bool announced;     /* STARTED is in the ring */
+    bool cancelled;     /* by aiopip_cancel() */
+    bool drained;       /* the client took the last event of it */
+    bool acknowledged;  /* or need not */
+    bool export_queued; /* EXPORTED is in the ring */
+    bool status_lost;
+    bool failed; /* it ended with FAILED, not EXITED */
+    enum memory_state memory;
+    int32_t next;   /* in one of the reaper's lists */
+    uint32_t holds; /* of the root */
+    int wait_status;
+    uint64_t started_ns, ended_ns;
+    struct rusage usage;
+    int error;
+    struct program_error failure;
+};
+
+/* ---- The core --------------------------------------------------------------------------------- */
+
+struct core {
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a task ended, a thread is ready */
+    struct control *control;
+    uint32_t references; /* clients, and holds that outlive them */
+    bool stopping;
+    pid_t pid;
+    char *preload;
+    struct aiopip_client *clients;
+    struct aiopip_client *closing; /* closed; threads have descriptors of theirs still */
+    struct task *tasks;
+    uint64_t next_generation;
+    struct request *queue_head, **queue_tail;
+    uint32_t queued, alive;
+    bool clients_changed; /* for the spawner to look at: cleared by it */
+    bool holds_changed;
+    bool requests_cancelled;
+    uint64_t spawned, ended, failed, unloaded, orphan_waits;
+
+    /* Set at opening, then read only. */
+    uint64_t auxv[STACK_AUXV_MAX][2];
+    struct rlimit file_limit; /* the user's */
+    rlim_t raised_file_limit; /* what the core made of it; 0: nothing */
+    bool private_descriptors;
+    bool has_clone3, has_kcmp, has_pidfd_getfd;
+
+    /* The spawner's. */
+    pthread_t spawner;
+    pid_t spawner_tid;
+    struct thread_attributes spawner_attributes;
+    int self_pidfd;
+    int reaper_socket; /* spawner's end */
+    struct image *images;
+    struct { /* tasks between clone and the preload's report */
+        int32_t pipid;
+        uint64_t since_ns;
+    } loading[CORE_LOADING];
+    uint32_t loading_count;
+    int start_error; /* of the threads */
+    uint32_t threads_ready;
+
+    /* Mappings, counted by the spawner. */
+    uint64_t mappings, mappings_limit, mappings_made_then;
+    uint64_t mappings_counted_ns, mappings_cost_ns;
+    bool tracked;
+
+    /* The reaper's. */
+    pthread_t reaper;
+    int control_socket; /* reaper's end */
+    int epoll;
+    int reaper_self_pidfd;
+    int *pidfds; /* of each slot; -1: no task, -2: a task that must be asked */
+};
+
+/* What the spawner sends to the reaper, one a datagram; a pidfd comes along with WATCH. */
+enum reaper_order {
+    REAPER_WATCH,
+    REAPER_LOOK,    /* holds were given up, ends acknowledged */
+    REAPER_CLIENTS, /* clients came or went: fetch or close their descriptors */
+    REAPER_STOP,
+};
+
+struct reaper_message {
+    uint32_t order;
+    int32_t pipid;
+};
+
+uint64_t core_now_ns(void);
+void core_lock(struct core *core);
+/* Unlock; before, kick the clients that were posted to, by the descriptors of the caller's side. */
+void core_unlock(struct core *core, enum core_side side);
+
+static inline struct slot *core_slot(struct core *core, int32_t pipid)
+{
+    return &core->control->slots[pipid];
+}
+
+/* The slot's task if the generation is its, else NULL.  Under the lock. */
+struct task *core_task(struct core *core, int32_t pipid, uint64_t generation);
+
+/* Queue an event for a task's client.  Under the lock. */
+void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind);
+
+/* The task is over and owns nothing but memory: FREE if that is gone and the end drained.  Under the
+ * lock. */
+void core_settle(struct core *core, int32_t pipid);
+
+/* Fetch the eventfds of new clients into a thread's table, close those of closed ones; the reaper,
+ * which is the last to do so, frees these. */
+void core_sync_clients(struct core *core, enum core_side side, int self_pidfd);
+
+/* Drop a reference; frees the core with the last one.  Under the lock, which is released. */
+void core_release(struct core *core);
+
+/* spawner.c, reaper.c: the threads, started by core.c and by the spawner. */
+void *spawner_main(void *core);
+void *reaper_main(void *core);
+int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int descriptor);
+
+/* attributes.c */
+int attributes_read(struct thread_attributes *attributes);
+
+/* window.c */
+int window_reserve(struct control *control);
+int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
+               struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);
+void window_unmap(struct control *control, int32_t pipid);
+
+/* orphans.c: 1 when a process that is no task, and no child of one that lives, runs on our memory;
+ * 0 when none; -errno when it cannot be told. */
+int orphans_exist(struct core *core);
+
+/* mappings.c */
+bool mappings_left(struct core *core, uint64_t needed);
+int mappings_check(uintptr_t start, size_t bytes);
+
+#endif

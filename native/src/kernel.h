@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * kernel.h: what of the kernel's interface the headers of older systems lack.
+ */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include <stdint.h>
+#include <sys/syscall.h>
+
+#define KERNEL_CLONE_VM 0x00000100ULL
+#define KERNEL_CLONE_PIDFD 0x00001000ULL
+#define KERNEL_CLONE_CHILD_SETTID 0x01000000ULL
+#define KERNEL_CLONE_CLEAR_SIGHAND 0x100000000ULL
+
+struct kernel_clone_args {
+    uint64_t flags;
+    uint64_t pidfd;
+    uint64_t child_tid;
+    uint64_t parent_tid;
+    uint64_t exit_signal;
+    uint64_t stack;
+    uint64_t stack_size;
+    uint64_t tls;
+};
+
+/* The kernel's own sigaction: glibc's has another shape. */
+struct kernel_sigaction {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
+struct kernel_rlimit {
+    uint64_t soft;
+    uint64_t hard;
+};
+
+struct kernel_sched_attr {
+    uint32_t size;
+    uint32_t policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime;
+    uint64_t deadline;
+    uint64_t period;
+};
+
+#define KERNEL_P_PIDFD 3
+#define KERNEL_WALL 0x40000000
+#define KERNEL_CLOSE_RANGE_UNSHARE 2
+#define KERNEL_KCMP_VM 1
+#define KERNEL_MAP_FIXED_NOREPLACE 0x100000
+
+/* ioctl(pidfd, PIDFD_GET_INFO), Linux 6.13; with the exit status, 6.15. */
+struct kernel_pidfd_info {
+    uint64_t mask;
+    uint64_t cgroup;
+    uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+    int32_t exit_code;
+};
+#define KERNEL_PIDFD_GET_INFO 0xc040ff0bUL /* _IOWR(0xff, 11, 64 bytes) */
+#define KERNEL_PIDFD_INFO_EXIT 8
+
+/* ioctl(/proc/self/maps, PROCMAP_QUERY), Linux 6.11. */
+struct kernel_procmap_query {
+    uint64_t size;
+    uint64_t query_flags;
+    uint64_t query_addr;
+    uint64_t vma_start;
+    uint64_t vma_end;
+    uint64_t vma_flags;
+    uint64_t vma_page_size;
+    uint64_t vma_offset;
+    uint64_t inode;
+    uint32_t dev_major, dev_minor;
+    uint32_t vma_name_size, build_id_size;
+    uint64_t vma_name_addr, build_id_addr;
+};
+#define KERNEL_PROCMAP_QUERY 0xc0686611UL /* _IOWR('f', 17, 104 bytes) */
+#define KERNEL_PROCMAP_READABLE 1
+#define KERNEL_PROCMAP_WRITABLE 2
+#define KERNEL_PROCMAP_COVERING_OR_NEXT 0x10
+
+#endif

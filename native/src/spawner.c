@@ -1,0 +1,508 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * spawner.c: the thread that makes all tasks.
+ *
+ * One thread, since a task is killed when the thread that cloned it ends (PR_SET_PDEATHSIG); with a
+ * descriptor table of its own, since clone copies the table; and in turn, since tasks that load at
+ * once get into each other's way (they share one mmap_lock, and every mprotect interrupts the other
+ * processors).  It sleeps on control->spawner_word, and looks at everything when woken.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "core.h"
+
+#define LOADING_MAX 1                  /* tasks that may load at once */
+#define LOADING_PATIENCE_NS 20000000UL /* one that takes longer is not waited for */
+#define MAPPINGS_A_TASK 32             /* while it loads, at most, when it is small */
+#define FILE_RESERVE 64
+#define STACK_BYTES (8UL << 20)
+#define STACK_BYTES_MAX (64UL << 20)
+#define STACK_ROOM (128UL << 10) /* that a program has at least, beyond arguments and block */
+#define CLONE_FLAGS (KERNEL_CLONE_VM | KERNEL_CLONE_PIDFD | KERNEL_CLONE_CHILD_SETTID)
+
+/* ---- One task --------------------------------------------------------------------------------- */
+
+/* What start_task has made so far, for the way back. */
+struct start {
+    struct core *core;
+    struct request *request;
+    struct program_error *error;
+    struct program *program;
+    struct image *image;
+    struct task_block *block;
+    uintptr_t stack_start;
+    int fetched[3];
+};
+
+/* As much as the user's processes get, within reason. */
+static size_t stack_size(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_STACK, &limit) < 0 || limit.rlim_cur > STACK_BYTES_MAX)
+        return STACK_BYTES;
+    size_t bytes = align_up(limit.rlim_cur, ARCH_PAGE);
+    return bytes < 2 * STACK_ROOM ? 2 * STACK_ROOM : bytes;
+}
+
+static int build_memory(struct start *start)
+{
+    struct core *core = start->core;
+    struct stack_content content = {.preload = core->preload,
+                                    .program = start->program,
+                                    .request = &start->request->spawn,
+                                    .image = start->image,
+                                    .auxv = core->auxv};
+    size_t stack_bytes = stack_size();
+    size_t block_bytes = align_up(
+        sizeof(struct task_block) + core->control->max_tasks * sizeof(uint64_t), ARCH_PAGE);
+    long needed = stack_measure(&content, stack_bytes);
+    uintptr_t image_at;
+
+    if (needed < 0 || (size_t)needed + block_bytes + STACK_ROOM > stack_bytes)
+        return program_fail(start->error, AIOPIP_FAILED_ARGUMENTS, E2BIG, "%s",
+                            start->request->spawn.program);
+    int result = window_map(core, start->request->pipid, stack_bytes, start->image, &start->block,
+                            &start->stack_start, &image_at);
+    if (result < 0)
+        return program_fail(start->error, AIOPIP_FAILED_MEMORY, -result, "stack and %s",
+                            start->image->path);
+    content.image_at = image_at;
+    start->block->start.entry = image_at + start->image->entry;
+    start->block->start.stack = stack_build(&content, (uintptr_t)start->block, start->block);
+    return 0;
+}
+
+/* The descriptors that become 0 to 2, in this thread's table. */
+static int fetch_descriptors(struct start *start)
+{
+    struct core *core = start->core;
+    int32_t *sources = start->block->start.stdio;
+
+    for (int i = 0; i < 3; i++) {
+        int32_t wanted = start->request->spawn.stdio[i];
+        bool inherit = wanted == AIOPIP_STDIO_INHERIT;
+        if (wanted == AIOPIP_STDIO_STDOUT) {
+            sources[i] = sources[1];
+            continue;
+        }
+        long source = inherit ? i : wanted;
+        if (wanted == AIOPIP_STDIO_NULL)
+            source = start->fetched[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+        else if (core->private_descriptors)
+            source = start->fetched[i] = (int)sys3(SYS_pidfd_getfd, core->self_pidfd, source, 0);
+        else if (sys3(SYS_fcntl, source, F_GETFD, 0) < 0)
+            source = -EBADF;
+        if (source == -1)
+            source = -errno;
+        if (source < 0 &&
+            !(inherit && source == -EBADF)) /* what the root has closed stays closed */
+            return program_fail(start->error, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i),
+                                (int)-source, "descriptor %d", wanted);
+        sources[i] = source < 0 ? -1 : (int32_t)source;
+    }
+    return 0;
+}
+
+static void set_options(struct start *start)
+{
+    struct core *core = start->core;
+    struct task_start *child = &start->block->start;
+    const struct thread_attributes *wanted = &start->request->attributes;
+    const struct thread_attributes *mine = &core->spawner_attributes;
+    const char *argv0 = start->request->spawn.program;
+    const char *base = strrchr(argv0, '/') ? strrchr(argv0, '/') + 1 : argv0;
+    struct rlimit data;
+
+    child->cwd = start->request->spawn.cwd;
+    child->reset_handlers = !core->has_clone3;
+    child->signal_mask = wanted->signal_mask;
+    getrlimit(RLIMIT_DATA, &data);
+    child->data_limit = (struct kernel_rlimit){data.rlim_cur, data.rlim_max};
+    if (core->raised_file_limit) {
+        child->set_file_limit = 1;
+        child->file_limit =
+            (struct kernel_rlimit){core->file_limit.rlim_cur, core->file_limit.rlim_max};
+    }
+    if (memcmp(wanted->affinity, mine->affinity, sizeof mine->affinity) != 0) {
+        child->set_affinity = 1;
+        child->affinity_bytes = wanted->affinity_bytes;
+        memcpy(child->affinity, wanted->affinity, sizeof child->affinity);
+    }
+    if (memcmp(&wanted->scheduler, &mine->scheduler, sizeof mine->scheduler) != 0) {
+        child->set_scheduler = 1;
+        child->scheduler = wanted->scheduler;
+    }
+    strncpy(child->comm, base, sizeof child->comm - 1);
+}
+
+/* The child starts below what was built, on its own stack. */
+static long clone_task(struct start *start, int *pidfd)
+{
+    struct core *core = start->core;
+    struct task_block *block = start->block;
+    uintptr_t stack = (block->start.stack - 256) & -16UL;
+    uint64_t flags = CLONE_FLAGS;
+    long result = -ENOSYS;
+
+    *pidfd = -1;
+    if (core->has_clone3) {
+        struct kernel_clone_args arguments = {
+            .flags = flags | KERNEL_CLONE_CLEAR_SIGHAND,
+            .pidfd = (uintptr_t)pidfd,
+            .child_tid = (uintptr_t)&block->pid,
+            .stack = start->stack_start,
+            .stack_size = stack - start->stack_start,
+        };
+        result = arch_clone(SYS_clone3, (long)(uintptr_t)&arguments, sizeof arguments, 0, 0, 0,
+                            child_main, block);
+        if (result != -ENOSYS && result != -EPERM)
+            return result;
+        core->has_clone3 = false;
+        block->start.reset_handlers = 1;
+    }
+    return arch_clone(SYS_clone, (long)flags, (long)stack, (long)(uintptr_t)pidfd,
+                      (long)(uintptr_t)&block->pid, 0, child_main, block);
+}
+
+static bool is_cancelled(struct core *core, int32_t pipid)
+{
+    core_lock(core);
+    bool cancelled = core->tasks[pipid].cancelled;
+    core_unlock(core, SIDE_SPAWNER);
+    return cancelled;
+}
+
+/* Everything up to the clone. */
+static int prepare(struct start *start)
+{
+    struct core *core = start->core;
+    const struct aiopip_spawn_request *spawn = &start->request->spawn;
+    rlim_t descriptors =
+        core->raised_file_limit ? core->raised_file_limit : core->file_limit.rlim_cur;
+
+    if (is_cancelled(core, start->request->pipid))
+        return program_fail(start->error, AIOPIP_FAILED_CANCELLED, ECANCELED, "%s", spawn->program);
+    if (core->alive + FILE_RESERVE > descriptors)
+        return program_fail(start->error, AIOPIP_FAILED_WATCH, EMFILE, "%u tasks", core->alive);
+    int result =
+        program_find(spawn->program, spawn->path_list, spawn->cwd, start->program, start->error);
+    if (result < 0)
+        return result;
+    result = image_find(&core->images, start->program->interpreter, &start->image, start->error);
+    if (result < 0)
+        return result;
+    core->tracked = start->image->tracked;
+    if (!mappings_left(core, MAPPINGS_A_TASK * (core->loading_count + 1)))
+        return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
+                            (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
+    if ((result = build_memory(start)) < 0 || (result = fetch_descriptors(start)) < 0)
+        return result;
+    set_options(start);
+    return 0;
+}
+
+/* There is a process.  It is the reaper's from the message on, and may have ended by then. */
+static void register_task(struct start *start, pid_t pid, int pidfd)
+{
+    struct core *core = start->core;
+    int32_t pipid = start->request->pipid;
+    struct task *task = &core->tasks[pipid];
+
+    core_lock(core);
+    task->pid = pid;
+    task->started_ns = core_now_ns();
+    atomic_store(&core_slot(core, pipid)->state, SLOT_RUNNING);
+    core->queued--;
+    core->alive++;
+    core->spawned++;
+    core->loading[core->loading_count].pipid = pipid;
+    core->loading[core->loading_count++].since_ns = task->started_ns;
+    if (task->cancelled)
+        kill(pid, SIGKILL);
+    core_unlock(core, SIDE_SPAWNER);
+    shared_ring_doorbell(&core_slot(core, pipid)->doorbell);
+    reaper_tell(core, REAPER_WATCH, pipid, pidfd);
+    close(pidfd);
+}
+
+/* There is none, and nothing of it is left. */
+static void register_failure(struct start *start, int error)
+{
+    struct core *core = start->core;
+    int32_t pipid = start->request->pipid;
+    struct task *task = &core->tasks[pipid];
+
+    window_unmap(core->control, pipid);
+    core_lock(core);
+    task->error = -error;
+    task->failure = *start->error;
+    task->failed = task->acknowledged = true;
+    task->memory = MEMORY_NONE;
+    core->queued--;
+    core->failed++;
+    if (task->client)
+        task->client->alive--;
+    atomic_store(&core_slot(core, pipid)->state, SLOT_ENDED);
+    core_post(core, pipid, AIOPIP_EVENT_FAILED);
+    pthread_cond_broadcast(&core->changed);
+    core_unlock(core, SIDE_SPAWNER);
+    shared_ring_doorbell(&core_slot(core, pipid)->doorbell);
+}
+
+static void start_task(struct core *core, struct request *request)
+{
+    struct program_error error = {0};
+    struct program program;
+    struct start start = {.core = core,
+                          .request = request,
+                          .error = &error,
+                          .program = &program,
+                          .fetched = {-1, -1, -1}};
+    long pid = -1;
+    int pidfd;
+
+    core->tasks[request->pipid].memory = MEMORY_MAPPED;
+    int result = prepare(&start);
+    if (result == 0) {
+        pid = clone_task(&start, &pidfd);
+        if (pid < 0)
+            result = program_fail(&error, AIOPIP_FAILED_CLONE, (int)-pid, "clone");
+    }
+    for (int i = 0; i < 3; i++)
+        if (start.fetched[i] >= 0)
+            close(start.fetched[i]);
+    if (result < 0)
+        register_failure(&start, result);
+    else
+        register_task(&start, (pid_t)pid, pidfd);
+}
+
+/* ---- Looking around --------------------------------------------------------------------------- */
+
+/* Tell clients of tasks that have started, and let go of those that have loaded or ended.  *busy:
+ * how many are still young enough to be waited for; returns the nanoseconds until the next of them
+ * is not, or 0. */
+static uint64_t check_loading(struct core *core, uint32_t *busy)
+{
+    uint64_t now = core_now_ns(), soonest = 0;
+
+    *busy = 0;
+    core_lock(core);
+    for (uint32_t i = 0; i < core->loading_count;) {
+        int32_t pipid = core->loading[i].pipid;
+        struct slot *slot = core_slot(core, pipid);
+        uint64_t age = now - core->loading[i].since_ns;
+        bool running = atomic_load(&slot->state) == SLOT_RUNNING;
+        bool started =
+            atomic_load_explicit(&slot->started, memory_order_acquire) == TASK_STARTED_DONE;
+        bool loaded = atomic_load(&slot->loaded) != TASK_LOADED_NOT;
+        if (running && started && !core->tasks[pipid].announced) {
+            core->tasks[pipid].announced = true;
+            core_post(core, pipid, AIOPIP_EVENT_STARTED);
+        }
+        /* One that ended is announced by the reaper. */
+        if (!running || (started && (loaded || age >= LOADING_PATIENCE_NS))) {
+            core->loading[i] = core->loading[--core->loading_count];
+            continue;
+        }
+        if (age < LOADING_PATIENCE_NS) {
+            uint64_t left = LOADING_PATIENCE_NS - age;
+            soonest = soonest && soonest < left ? soonest : left;
+            ++*busy;
+        }
+        i++;
+    }
+    core_unlock(core, SIDE_SPAWNER);
+    return soonest;
+}
+
+/* Tasks have exported what somebody waits for. */
+static void check_attention(struct core *core)
+{
+    struct control *control = core->control;
+
+    for (uint32_t i = 0; i < (control->max_tasks + 63) / 64; i++) {
+        uint64_t bits = atomic_load_explicit(&control->attention[i], memory_order_relaxed)
+                            ? atomic_exchange(&control->attention[i], 0)
+                            : 0;
+        for (; bits; bits &= bits - 1) {
+            int32_t pipid = (int32_t)(i * 64) + __builtin_ctzll(bits);
+            struct task *task = &core->tasks[pipid];
+            core_lock(core);
+            if (atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING && task->announced &&
+                !task->export_queued) {
+                task->export_queued = true;
+                core_post(core, pipid, AIOPIP_EVENT_EXPORTED);
+            }
+            core_unlock(core, SIDE_SPAWNER);
+        }
+    }
+}
+
+static struct request *next_request(struct core *core)
+{
+    struct request *request = NULL;
+
+    core_lock(core);
+    if (core->loading_count < CORE_LOADING && core->queue_head) {
+        request = core->queue_head;
+        core->queue_head = request->next;
+        if (!core->queue_head)
+            core->queue_tail = &core->queue_head;
+    }
+    core_unlock(core, SIDE_SPAWNER);
+    return request;
+}
+
+/* Requests that were given up while they wait: they fail at once, whatever loads. */
+static struct request *next_cancelled(struct core *core)
+{
+    struct request *request = NULL;
+
+    core_lock(core);
+    for (struct request **at = &core->queue_head; *at && !request;) {
+        if (!core->tasks[(*at)->pipid].cancelled) {
+            at = &(*at)->next;
+            continue;
+        }
+        request = *at;
+        *at = request->next;
+        if (!*at)
+            core->queue_tail = at;
+    }
+    core_unlock(core, SIDE_SPAWNER);
+    return request;
+}
+
+/* What clients have asked for by flags.  True when the core is being closed. */
+static bool check_flags(struct core *core)
+{
+    struct request *request;
+
+    core_lock(core);
+    bool clients = core->clients_changed, holds = core->holds_changed;
+    bool cancelled = core->requests_cancelled, stopping = core->stopping;
+    core->clients_changed = core->holds_changed = core->requests_cancelled = false;
+    core_unlock(core, SIDE_SPAWNER);
+    if (clients) {
+        core_sync_clients(core, SIDE_SPAWNER, core->self_pidfd);
+        reaper_tell(core, REAPER_CLIENTS, -1, -1);
+    }
+    if (holds)
+        reaper_tell(core, REAPER_LOOK, -1, -1);
+    while (cancelled && (request = next_cancelled(core)) != NULL) {
+        start_task(core, request);
+        free(request);
+    }
+    return stopping;
+}
+
+static void look_around(struct core *core)
+{
+    struct control *control = core->control;
+    uint32_t busy;
+
+    for (;;) {
+        uint32_t word = atomic_load(&control->spawner_word);
+        bool stopping = check_flags(core);
+        uint64_t patience_ns = check_loading(core, &busy);
+        check_attention(core);
+        struct request *request = busy < LOADING_MAX ? next_request(core) : NULL;
+        if (request) {
+            start_task(core, request);
+            free(request);
+            continue;
+        }
+        if (stopping)
+            return;
+        struct timespec timeout = {(time_t)(patience_ns / 1000000000UL),
+                                   (long)(patience_ns % 1000000000UL)};
+        shared_futex_wait(&control->spawner_word, word, patience_ns ? &timeout : NULL);
+    }
+}
+
+/* ---- The thread ------------------------------------------------------------------------------- */
+
+/* A table of our own, with nothing in it but placeholders at 0 to 2; where the kernel does not let
+ * us fetch from the process's table, that one stays. */
+static int take_private_table(struct core *core)
+{
+    core->self_pidfd = (int)sys2(SYS_pidfd_open, core->pid, 0);
+    if (core->self_pidfd < 0)
+        return core->self_pidfd;
+    long probe = sys3(SYS_pidfd_getfd, core->self_pidfd, core->self_pidfd, 0);
+    if (probe >= 0)
+        close((int)probe);
+    core->private_descriptors =
+        probe >= 0 && sys3(SYS_close_range, 0, -1L & 0xffffffffL, KERNEL_CLOSE_RANGE_UNSHARE) == 0;
+    if (!core->private_descriptors)
+        return 0;
+    for (int i = 0; i < 3; i++)
+        if (open("/dev/null", O_RDWR | O_CLOEXEC) < 0)
+            return -errno;
+    core->self_pidfd = (int)sys2(SYS_pidfd_open, core->pid, 0);
+    return core->self_pidfd < 0 ? core->self_pidfd : 0;
+}
+
+static int start_spawner(struct core *core)
+{
+    int sockets[2];
+    long kcmp = sys5(SYS_kcmp, core->pid, core->pid, KERNEL_KCMP_VM, 0, 0);
+
+    prctl(PR_SET_NAME, "aiopip-spawner");
+    core->has_clone3 = true; /* until it says otherwise */
+    core->has_kcmp = kcmp == 0;
+    core->tracked = true;
+    int result = attributes_read(&core->spawner_attributes);
+    if (result == 0)
+        result = take_private_table(core);
+    if (result < 0)
+        return result;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+        return -errno;
+    core->reaper_socket = sockets[0];
+    core->control_socket = sockets[1];
+    result = -pthread_create(&core->reaper, NULL, reaper_main, core);
+    if (result < 0)
+        close(sockets[1]);
+    return result;
+}
+
+static void close_descriptors(struct core *core)
+{
+    image_free_all(core->images);
+    if (core->self_pidfd >= 0)
+        close(core->self_pidfd);
+    if (core->reaper_socket >= 0)
+        close(core->reaper_socket);
+}
+
+void *spawner_main(void *argument)
+{
+    struct core *core = argument;
+    int result = start_spawner(core);
+
+    core_lock(core);
+    core->start_error = result < 0 ? result : core->start_error;
+    core->threads_ready++;
+    pthread_cond_broadcast(&core->changed);
+    core_unlock(core, SIDE_SPAWNER);
+    if (result == 0) {
+        look_around(core);
+        reaper_tell(core, REAPER_STOP, -1, -1);
+        pthread_join(core->reaper, NULL);
+    }
+    close_descriptors(core);
+    return NULL;
+}

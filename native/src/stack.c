@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * stack.c: see stack.h.  From the top: 16 zero bytes (an ld.so that looks for tunables reads up to
+ * 8 behind the last string), strings, then the vectors, 16-byte aligned, argc lowest.
+ */
+#include "stack.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define STRING_MAX (32 * ARCH_PAGE) /* MAX_ARG_STRLEN of execve */
+#define TOTAL_MIN (32 * ARCH_PAGE)
+#define TOTAL_MAX (6UL << 20) /* three quarters of the kernel's usual stack */
+#define RANDOM_BYTES 16
+#define LOADER_WORDS 6 /* ld.so --preload LIB --argv0 NAME PROGRAM */
+
+/* ---- Measuring -------------------------------------------------------------------------------- */
+
+/* Whether a blob of count strings has one that is longer than execve takes. */
+static int too_long(const char *blob, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = strlen(blob) + 1;
+        if (bytes > STRING_MAX)
+            return 1;
+        blob += bytes;
+    }
+    return 0;
+}
+
+static const char *argv0_of(const struct stack_content *content)
+{
+    return content->program->word_count ? content->program->words[0] : content->request->argv;
+}
+
+/* The words that replace argv[0] but for the first. */
+static size_t extra_words(const struct stack_content *content)
+{
+    return content->program->word_count ? content->program->word_count - 1 : 0;
+}
+
+long stack_measure(const struct stack_content *content, size_t stack_bytes)
+{
+    const struct aiopip_spawn_request *request = content->request;
+    size_t limit = stack_bytes / 4;
+    size_t bytes = request->argv_bytes + request->envp_bytes +
+                   (request->argc + request->envc) * sizeof(uintptr_t);
+
+    limit = limit < TOTAL_MIN ? TOTAL_MIN : limit > TOTAL_MAX ? TOTAL_MAX : limit;
+    if (bytes > limit || too_long(request->argv, request->argc) ||
+        too_long(request->envp, request->envc))
+        return -E2BIG;
+    bytes += strlen(content->preload) + strlen(content->program->path) +
+             strlen(content->image->path) + content->program->stored + 64;
+    return (long)(bytes + RANDOM_BYTES + 64 + sizeof(uint64_t[STACK_AUXV_MAX + 8][2]) +
+                  (LOADER_WORDS + extra_words(content) + 8) * sizeof(uintptr_t));
+}
+
+/* ---- Building --------------------------------------------------------------------------------- */
+
+/* Where the next string (downwards) and the next word (upwards) go. */
+struct cursor {
+    char *strings;
+    uintptr_t *words;
+};
+
+static char *push(struct cursor *cursor, const void *bytes, size_t count)
+{
+    cursor->strings -= count;
+    return memcpy(cursor->strings, bytes, count);
+}
+
+static void push_string(struct cursor *cursor, const char *text)
+{
+    *cursor->words++ = (uintptr_t)push(cursor, text, strlen(text) + 1);
+}
+
+/* A blob of strings in one piece, and a word for each of them but the first `skip`. */
+static void push_blob(struct cursor *cursor, const char *blob, size_t bytes, size_t count,
+                      size_t skip)
+{
+    const char *at = push(cursor, blob, bytes);
+
+    for (size_t i = 0; i < count; i++) {
+        if (i >= skip)
+            *cursor->words++ = (uintptr_t)at;
+        at += strlen(at) + 1;
+    }
+}
+
+static void push_auxv(struct cursor *cursor, const struct stack_content *content,
+                      struct task_block *block)
+{
+    char bytes[RANDOM_BYTES];
+
+    if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes)
+        memcpy(bytes, &block->generation, sizeof block->generation); /* before the pool is filled */
+    cursor->strings = (char *)((uintptr_t)cursor->strings & -16UL);
+    uintptr_t random = (uintptr_t)push(cursor, bytes, sizeof bytes);
+    for (int i = 0; content->auxv[i][0] != AT_NULL; i++) {
+        uint64_t type = content->auxv[i][0], value = content->auxv[i][1];
+        switch (type) {
+        case AT_PHDR:
+            value = content->image_at + content->image->headers;
+            break;
+        case AT_PHNUM:
+            value = content->image->header_count;
+            break;
+        case AT_BASE:
+            value = 0; /* ld.so is the program */
+            break;
+        case AT_ENTRY:
+            value = content->image_at + content->image->entry;
+            break;
+        case AT_RANDOM:
+            value = random;
+            break;
+        case AT_EXECFN:
+            value =
+                (uintptr_t)push(cursor, content->program->path, strlen(content->program->path) + 1);
+            break;
+        case AT_SECURE:
+            value = 0;
+            break;
+        default:
+            break;
+        }
+        *cursor->words++ = type;
+        *cursor->words++ = value;
+    }
+    *cursor->words++ = SHARED_AUXV_TYPE;
+    *cursor->words++ = (uintptr_t)block;
+    *cursor->words++ = AT_NULL;
+    *cursor->words++ = 0;
+}
+
+uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct task_block *block)
+{
+    const struct aiopip_spawn_request *request = content->request;
+    size_t bytes = (size_t)stack_measure(content, SIZE_MAX);
+    uintptr_t stack = (top - bytes) & -16UL;
+    struct cursor cursor = {(char *)top - 16, (uintptr_t *)stack};
+
+    *cursor.words++ = LOADER_WORDS + extra_words(content) + (request->argc ? request->argc - 1 : 0);
+    push_string(&cursor, content->image->path);
+    push_string(&cursor, "--preload");
+    push_string(&cursor, content->preload);
+    push_string(&cursor, "--argv0");
+    push_string(&cursor, argv0_of(content));
+    push_string(&cursor, content->program->path);
+    for (size_t i = 0; i < extra_words(content); i++)
+        push_string(&cursor, content->program->words[i + 1]);
+    push_blob(&cursor, request->argv, request->argv_bytes, request->argc, 1);
+    *cursor.words++ = 0;
+    push_blob(&cursor, request->envp, request->envp_bytes, request->envc, 0);
+    *cursor.words++ = 0;
+    push_auxv(&cursor, content, block);
+    return stack;
+}
+
+int stack_read_auxv(uint64_t auxv[STACK_AUXV_MAX][2])
+{
+    int descriptor = open("/proc/self/auxv", O_RDONLY | O_CLOEXEC);
+    ssize_t bytes =
+        descriptor < 0 ? -1 : read(descriptor, auxv, sizeof(uint64_t[STACK_AUXV_MAX - 1][2]));
+    int result = bytes < 0 ? -errno : 0;
+
+    if (descriptor >= 0)
+        close(descriptor);
+    if (bytes >= 0)
+        auxv[(size_t)bytes / sizeof auxv[0]][0] = AT_NULL;
+    return result;
+}

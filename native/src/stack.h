@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * stack.h: a task's first stack, as the kernel would have built it for
+ * `ld.so --preload LIB --argv0 NAME PROGRAM ARGUMENTS...`.
+ */
+#ifndef STACK_H
+#define STACK_H
+
+#include "aiopip.h"
+#include "image.h"
+#include "shared.h"
+
+#define STACK_AUXV_MAX 64
+
+/* What goes onto a stack. */
+struct stack_content {
+    const char *preload;
+    const struct program *program;
+    const struct aiopip_spawn_request *request;
+    const struct image *image;
+    uintptr_t image_at;
+    uint64_t (*auxv)[2]; /* the root's, ended by AT_NULL */
+};
+
+/* The bytes that strings and vectors need, or -E2BIG where execve would refuse them on a stack of
+ * stack_bytes. */
+long stack_measure(const struct stack_content *content, size_t stack_bytes);
+
+/* Write them below `top`; returns the stack pointer to enter ld.so with. */
+uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct task_block *block);
+
+/* Read the process's own auxiliary vector.  0 or -errno. */
+int stack_read_auxv(uint64_t auxv[STACK_AUXV_MAX][2]);
+
+#endif

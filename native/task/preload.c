@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * preload.c: libaiopip-task.so, which ld.so loads into every task and initialises first of all.
+ *
+ * It has no libc of its own: what it calls by name ld.so binds to the task's.  Its constructor
+ * leads libc's mapping functions through the ledger, forbids the break (which all tasks would
+ * share), puts RLIMIT_DATA back and reports to the root.  libc's own callers do not go through the
+ * PLT, so the functions themselves are overwritten: their first bytes become a jump.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ledger.h"
+
+#define WEAK __attribute__((weak))
+#define MAX_SPAN (2UL << 20)
+#define PROTECTION_RX 5 /* PROT_READ | PROT_EXEC */
+#define PROTECTION_RWX 7
+#define RESOURCE_DATA 2 /* RLIMIT_DATA */
+
+extern unsigned long getauxval(unsigned long type);
+extern int *__errno_location(void);
+extern WEAK char __libc_single_threaded;
+extern WEAK const char *gnu_get_libc_version(void);
+
+/* What is overwritten, declared without types: only the addresses are used. */
+extern WEAK char mmap[], mmap64[], munmap[], mremap[], brk[], sbrk[], _exit[], shmat[];
+
+static struct task_block *block;
+
+static void *pointer_or_error(long result)
+{
+    if ((unsigned long)result > -4096UL) {
+        *__errno_location() = (int)-result;
+        return (void *)-1;
+    }
+    return (void *)result;
+}
+
+/* ---- What stands in for libc's functions; same signatures, same errors ----------------------- */
+
+static void *task_mmap(uintptr_t address, size_t bytes, int protection, int flags, int descriptor,
+                       long offset)
+{
+    return pointer_or_error(
+        ledger_mmap(block, address, bytes, protection, flags, descriptor, offset));
+}
+
+static int task_munmap(uintptr_t address, size_t bytes)
+{
+    return (int)(intptr_t)pointer_or_error(ledger_munmap(block, address, bytes));
+}
+
+static void *task_mremap(uintptr_t address, size_t bytes, size_t new_bytes, int flags,
+                         uintptr_t new_address)
+{
+    return pointer_or_error(ledger_mremap(block, address, bytes, new_bytes, flags, new_address));
+}
+
+/* The break belongs to the whole space: reading it is allowed, moving it is out of memory. */
+static void *task_sbrk(intptr_t increment)
+{
+    return increment ? pointer_or_error(-ENOMEM) : (void *)sys1(SYS_brk, 0);
+}
+
+static int task_brk(void *address)
+{
+    (void)address;
+    return (int)(intptr_t)pointer_or_error(-ENOMEM);
+}
+
+/* Attach where the ledger finds it: reserve the place, then have shmat take it over. */
+static void *task_shmat(int id, const void *address, int flags)
+{
+    struct {
+        char permissions[48];
+        size_t bytes;
+        long rest[16];
+    } status = {0}; /* struct shmid_ds */
+    const int ipc_stat = 2, shm_remap = 040000;
+
+    if (address)
+        return pointer_or_error(sys3(SYS_shmat, id, (long)(uintptr_t)address, flags));
+    long result = sys3(SYS_shmctl, id, ipc_stat, (long)(uintptr_t)&status);
+    if (result < 0)
+        return pointer_or_error(result);
+    result =
+        ledger_mmap(block, 0, status.bytes, 0, 0x4022 /* PRIVATE ANONYMOUS NORESERVE */, -1, 0);
+    if ((unsigned long)result <= -4096UL) {
+        long place = result;
+        result = sys3(SYS_shmat, id, place, flags | shm_remap);
+        if ((unsigned long)result > -4096UL)
+            ledger_munmap(block, (uintptr_t)place, status.bytes);
+    }
+    return pointer_or_error(result);
+}
+
+/* An end with no other thread alive leaves no vfork child behind: the parent of one waits.  A child
+ * of this task runs this too, in its own copy of the memory or, after vfork, in ours: it must not
+ * speak for the task. */
+static __attribute__((noreturn)) void task_exit(int status)
+{
+    if (sys0(SYS_getpid) == atomic_load_explicit(&block->pid, memory_order_relaxed))
+        atomic_store_explicit(&block->slot->quiet,
+                              &__libc_single_threaded && __libc_single_threaded,
+                              memory_order_release);
+    for (;;)
+        sys1(SYS_exit_group, status);
+}
+
+/* ---- Patching -------------------------------------------------------------------------------- */
+
+struct patch {
+    char *function;
+    uintptr_t substitute;
+};
+
+/* Make [start, end) writable, write the jumps that lie in it, and make it as it was. */
+static int patch_span(const struct patch *patches, int count, uintptr_t start, uintptr_t end)
+{
+    start &= -ARCH_PAGE;
+    end = align_up(end, ARCH_PAGE);
+    if (sys3(SYS_mprotect, (long)start, (long)(end - start), PROTECTION_RWX) < 0)
+        return 0;
+    for (int i = 0; i < count; i++)
+        if ((uintptr_t)patches[i].function >= start &&
+            (uintptr_t)patches[i].function + ARCH_JUMP_BYTES <= end)
+            arch_write_jump((uint8_t *)patches[i].function, patches[i].substitute);
+    return sys3(SYS_mprotect, (long)start, (long)(end - start), PROTECTION_RX) >= 0;
+}
+
+/* All at once when they lie in one library's text, as they do in libc; else one by one. */
+static int patch_all(const struct patch *patches, int count)
+{
+    uintptr_t low = UINTPTR_MAX, high = 0;
+    int done = 1;
+
+    for (int i = 0; i < count; i++) {
+        uintptr_t at = (uintptr_t)patches[i].function;
+        if (!at)
+            continue;
+        low = at < low ? at : low;
+        high = at + ARCH_JUMP_BYTES > high ? at + ARCH_JUMP_BYTES : high;
+    }
+    if (high == 0)
+        return 0;
+    if (high - low <= MAX_SPAN)
+        return patch_span(patches, count, low, high);
+    for (int i = 0; i < count; i++) {
+        uintptr_t at = (uintptr_t)patches[i].function;
+        if (at)
+            done &= patch_span(&patches[i], 1, at, at + ARCH_JUMP_BYTES);
+    }
+    return done;
+}
+
+__attribute__((constructor)) static void enter_task(void)
+{
+    block = (struct task_block *)getauxval(SHARED_AUXV_TYPE); /* NOLINT */
+    if (!block || block->magic != SHARED_MAGIC || block->abi_version != AIOPIP_ABI_VERSION)
+        return;
+    const struct patch patches[] = {
+        {mmap, (uintptr_t)task_mmap},     {mmap64, (uintptr_t)task_mmap},
+        {munmap, (uintptr_t)task_munmap}, {mremap, (uintptr_t)task_mremap},
+        {brk, (uintptr_t)task_brk},       {sbrk, (uintptr_t)task_sbrk},
+        {_exit, (uintptr_t)task_exit},    {shmat, (uintptr_t)task_shmat},
+    };
+    int tracked = patch_all(patches, sizeof patches / sizeof patches[0]);
+
+    /* musl's malloc moves the break by system calls of its own: there the limit must stay. */
+    if (tracked && gnu_get_libc_version)
+        sys4(SYS_prlimit64, 0, RESOURCE_DATA, (long)(uintptr_t)&block->start.data_limit, 0);
+    atomic_store_explicit(&block->slot->loaded,
+                          tracked ? TASK_LOADED_TRACKED : TASK_LOADED_UNTRACKED,
+                          memory_order_release);
+    shared_wake_spawner(block->control);
+}
