@@ -40,6 +40,7 @@ enum aiopip_stdio {
 struct aiopip_options {
     uint32_t max_tasks;  /* 1 to AIOPIP_MAX_TASKS; of the client that opens the core */
     const char *preload; /* absolute path of libaiopip-task.so */
+    const char *probe;   /* absolute path of aiopip-probe; NULL: do not probe */
 };
 
 /* One task to start.  Everything is copied before aiopip_spawn() returns. */
@@ -144,9 +145,10 @@ struct aiopip_statistics {
     uint32_t loader_tracked; /* 1: what ld.so maps is in the ledger from its first instruction */
 };
 
-/* Open a client, and the core when it is the first.  Blocks for the start of two threads, well
- * under a millisecond.  -EINVAL max_tasks or preload; -ENOSYS: the kernel has no pidfd;
- * -ENOMEM, -EMFILE, -EAGAIN. */
+/* Open a client, and the core when it is the first.  Blocks for the start of two threads and a run
+ * of the probe, 1 to 2 ms.  -EINVAL max_tasks or preload; -EPERM: this is a task itself; -ENOSYS:
+ * the kernel has no pidfd; -ELIBACC: tasks run, but the preload does not load into them;
+ * -ENOEXEC: the probe does not run; -ENOMEM, -EMFILE, -EAGAIN. */
 AIOPIP_API int aiopip_open(const struct aiopip_options *options, aiopip_client **client);
 
 /* Close a client, and the core with the last one.  -EBUSY while it has tasks that are not reaped.
@@ -174,6 +176,9 @@ AIOPIP_API int aiopip_cancel(aiopip_client *client, int32_t pipid, uint64_t gene
 /* Send a signal.  -ESRCH when the task has ended or has not started; -EINVAL, -EPERM of kill(2). */
 AIOPIP_API int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int signal);
 
+/* 1 while a task runs in this space, 0 when it has left it by execve(2); -ESRCH when it has ended. */
+AIOPIP_API int aiopip_shares(aiopip_client *client, int32_t pipid, uint64_t generation);
+
 /* Clear the eventfd and take up to `count` events, oldest first.  Fewer than count: no more wait. */
 AIOPIP_API int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count);
 
@@ -182,7 +187,7 @@ AIOPIP_API int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t
 
 /* Import what a task exported under a name of name_bytes bytes, and hold all of the task's memory.
  * -EAGAIN: not exported yet, EXPORTED follows when that may have changed; -ECANCELED: the task's
- * memory is gone, or it ended without; -EINVAL name. */
+ * memory is gone, or it ended or left the space without; -EINVAL name. */
 AIOPIP_API int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generation,
                                    const char *name, size_t name_bytes, aiopip_hold **hold);
 

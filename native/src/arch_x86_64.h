@@ -11,6 +11,7 @@
 #error "aiopip runs on x86-64; another architecture is one more file like this one"
 #endif
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -120,15 +121,42 @@ static inline void arch_write_jump(uint8_t *at, uintptr_t target)
 /* The stub behind patched mmap calls of ld.so, in arch_x86_64.S; see image.c. */
 extern const char arch_loader_mmap[] __attribute__((visibility("hidden")));
 
-/* "mov $9, %eax; syscall": mmap, as every libc's compiler writes it. */
-#define ARCH_MMAP_SITE_BYTES 7
-static inline int arch_is_mmap_site(const uint8_t *code)
+/* The bytes of one instruction that only computes a register other than rax from registers, and so
+ * does the same anywhere: mov, xor or movslq between registers.  0: another one. */
+static inline size_t arch_register_move(const uint8_t *code, size_t left)
 {
-    static const uint8_t site[ARCH_MMAP_SITE_BYTES] = {0xb8, 9, 0, 0, 0, 0x0f, 0x05};
-    for (int i = 0; i < ARCH_MMAP_SITE_BYTES; i++)
-        if (code[i] != site[i])
+    size_t prefix = left > 0 && (code[0] & 0xf0) == 0x40;
+    uint8_t rex = prefix ? code[0] : 0;
+
+    if (left < prefix + 2 || code[prefix + 1] < 0xc0)
+        return 0;
+    uint8_t opcode = code[prefix], registers = code[prefix + 1];
+    bool into_rm = opcode == 0x89 || opcode == 0x31;
+    if (!into_rm && opcode != 0x8b && opcode != 0x33 && opcode != 0x63)
+        return 0;
+    unsigned target =
+        into_rm ? (registers & 7U) | (rex & 1U) << 3 : (registers >> 3 & 7U) | (rex & 4U) << 1;
+    return target == 0 ? 0 : prefix + 2;
+}
+
+/* "mov $9, %eax; ... syscall": mmap, as compilers write it, with register moves in between.  The
+ * bytes of it, or 0. */
+#define ARCH_MMAP_SITE_MIN 7
+#define ARCH_MMAP_MOVES_MAX 12
+static inline size_t arch_mmap_site(const uint8_t *code, size_t left)
+{
+    static const uint8_t number[5] = {0xb8, 9, 0, 0, 0};
+    size_t at = 0, move;
+
+    if (left < ARCH_MMAP_SITE_MIN)
+        return 0;
+    for (; at < sizeof number; at++)
+        if (code[at] != number[at])
             return 0;
-    return 1;
+    while ((move = arch_register_move(code + at, left - at)) > 0 &&
+           at + move <= sizeof number + ARCH_MMAP_MOVES_MAX)
+        at += move;
+    return at + 2 <= left && code[at] == 0x0f && code[at + 1] == 0x05 ? at + 2 : 0;
 }
 
 static inline void arch_put32(uint8_t *at, int64_t value)
@@ -137,23 +165,21 @@ static inline void arch_put32(uint8_t *at, int64_t value)
         at[i] = (uint8_t)((uint64_t)value >> (8 * i));
 }
 
-/* Turn the site into a jump to the trampoline at `island`, which calls arch_loader_mmap beyond the
- * red zone of the function that it interrupts, and jumps back.  Both lie in one image; offsets are
- * from its start. */
-#define ARCH_TRAMPOLINE_BYTES 31
-static inline void arch_patch_mmap_site(uint8_t *image, size_t site, size_t island)
+/* Turn the site into a jump to the trampoline at `island`, which does the moves, calls
+ * arch_loader_mmap beyond the red zone of the function that it interrupts, and jumps back.  Both lie
+ * in one image; offsets are from its start. */
+#define ARCH_TRAMPOLINE_MAX (31 + ARCH_MMAP_MOVES_MAX)
+static inline void arch_patch_mmap_site(uint8_t *image, size_t site, size_t site_bytes,
+                                        size_t island)
 {
-    uint8_t *code = image + site, *tramp = image + island;
-    uintptr_t stub = (uintptr_t)arch_loader_mmap;
     static const uint8_t down[5] = {0x48, 0x8d, 0x64, 0x24, 0x80};        /* lea -128(%rsp), %rsp */
     static const uint8_t up[8] = {0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0}; /* lea 128(%rsp), %rsp */
+    uint8_t *code = image + site, *tramp = image + island;
+    uintptr_t stub = (uintptr_t)arch_loader_mmap;
     size_t n = 0;
 
-    code[0] = 0xe9; /* jmp island */
-    arch_put32(code + 1, (int64_t)island - (int64_t)(site + 5));
-    code[5] = 0x66; /* xchg %ax, %ax */
-    code[6] = 0x90;
-
+    for (size_t i = 5; i < site_bytes - 2; i++)
+        tramp[n++] = code[i];
     for (size_t i = 0; i < sizeof down; i++)
         tramp[n++] = down[i];
     tramp[n++] = 0x49; /* movabs $stub, %r11; call *%r11 */
@@ -166,7 +192,12 @@ static inline void arch_patch_mmap_site(uint8_t *image, size_t site, size_t isla
     for (size_t i = 0; i < sizeof up; i++)
         tramp[n++] = up[i];
     tramp[n++] = 0xe9; /* jmp behind the site */
-    arch_put32(tramp + n, (int64_t)(site + ARCH_MMAP_SITE_BYTES) - (int64_t)(island + n + 4));
+    arch_put32(tramp + n, (int64_t)(site + site_bytes) - (int64_t)(island + n + 4));
+
+    code[0] = 0xe9; /* jmp island */
+    arch_put32(code + 1, (int64_t)island - (int64_t)(site + 5));
+    for (size_t i = 5; i < site_bytes; i++)
+        code[i] = 0x90;
 }
 
 #endif

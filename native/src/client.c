@@ -196,7 +196,7 @@ static void take_slot(struct core *core, struct aiopip_client *client, struct re
 
     request->pipid = pipid;
     request->generation = core->next_generation++;
-    core->tasks[pipid] = (struct task){.client = client, .memory = MEMORY_NONE};
+    core->tasks[pipid] = (struct task){.client = client, .memory = MEMORY_MAPPED};
     slot->block = NULL;
     atomic_store(&slot->interest, 0);
     atomic_store(&slot->held, 0);
@@ -271,6 +271,21 @@ int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int s
         return -ESRCH;
     core_lock(core);
     int result = core_task(core, pipid, generation) ? send_signal(core, pipid, signal) : -ESRCH;
+    core_unlock(core, SIDE_PROCESS);
+    return result;
+}
+
+int aiopip_shares(aiopip_client *client, int32_t pipid, uint64_t generation)
+{
+    struct core *core = client->core;
+    int result = -ESRCH;
+
+    if (core->pid != getpid())
+        return result;
+    core_lock(core);
+    struct task *task = core_task(core, pipid, generation);
+    if (task && atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING)
+        result = on_our_memory(core, task->pid);
     core_unlock(core, SIDE_PROCESS);
     return result;
 }

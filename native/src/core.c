@@ -157,7 +157,7 @@ static int make_core(const struct aiopip_options *options, struct core **out)
     pthread_condattr_destroy(&monotonic);
     core->pid = getpid();
     core->self_pidfd = core->reaper_socket = core->control_socket = core->epoll = -1;
-    core->reaper_self_pidfd = -1;
+    core->reaper_self_pidfd = core->preload_fd = -1;
     core->queue_tail = &core->queue_head;
     core->next_generation = 1;
     core->preload = strdup(options->preload);
@@ -182,6 +182,7 @@ static int make_core(const struct aiopip_options *options, struct core **out)
         free_core(core);
         return result;
     }
+    core->references = 1; /* its being open; holds have one each */
     *out = core;
     return 0;
 }
@@ -207,11 +208,12 @@ static int make_client(struct core *core, struct aiopip_client **out)
     struct aiopip_client *client = calloc(1, sizeof *client + events * sizeof client->ring[0]);
     if (!client)
         return -ENOMEM;
-    client->event_fds[SIDE_PROCESS] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (client->event_fds[SIDE_PROCESS] < 0) {
+    int event_fd = descriptor_take(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (event_fd < 0) {
         free(client);
-        return -errno;
+        return event_fd;
     }
+    client->event_fds[SIDE_PROCESS] = event_fd;
     client->core = core;
     client->ring_mask = events - 1;
     client->event_fds[SIDE_SPAWNER] = client->event_fds[SIDE_REAPER] = -1;
@@ -219,7 +221,6 @@ static int make_client(struct core *core, struct aiopip_client **out)
     client->next = core->clients;
     core->clients = client;
     core->clients_changed = true;
-    core->references++;
     core_unlock(core, SIDE_PROCESS);
     shared_wake_spawner(core->control);
     *out = client;
@@ -263,22 +264,6 @@ static void register_fork_handler(void)
     pthread_atfork(NULL, NULL, forget_core);
 }
 
-int aiopip_open(const struct aiopip_options *options, aiopip_client **client)
-{
-    if (options->max_tasks < 1 || options->max_tasks > AIOPIP_MAX_TASKS ||
-        options->preload[0] != '/')
-        return -EINVAL;
-    if (getauxval(SHARED_AUXV_TYPE))
-        return -EPERM; /* a task's tasks are the root's */
-    pthread_once(&fork_handler, register_fork_handler);
-    pthread_mutex_lock(&opening);
-    int result = the_core ? 0 : make_core(options, &the_core);
-    if (result == 0)
-        result = make_client(the_core, client);
-    pthread_mutex_unlock(&opening);
-    return result;
-}
-
 /* Stop the threads; tasks are all reaped, what is left of their memory is held or goes now. */
 static void stop_core(struct core *core)
 {
@@ -301,19 +286,23 @@ static void stop_core(struct core *core)
         }
 }
 
-int aiopip_close(aiopip_client *client)
+/* The last client is gone. */
+static void drop_core(void)
+{
+    struct core *core = the_core;
+
+    the_core = NULL;
+    stop_core(core);
+    core_lock(core);
+    core_release(core);
+}
+
+/* The client has no task that is not reaped. */
+static void close_client(struct aiopip_client *client)
 {
     struct core *core = client->core;
 
-    if (core->pid != getpid())
-        return -ESRCH;
-    pthread_mutex_lock(&opening);
     core_lock(core);
-    if (client->alive > 0) {
-        core_unlock(core, SIDE_PROCESS);
-        pthread_mutex_unlock(&opening);
-        return -EBUSY;
-    }
     for (struct aiopip_client **at = &core->clients; *at; at = &(*at)->next)
         if (*at == client) {
             *at = client->next;
@@ -332,16 +321,52 @@ int aiopip_close(aiopip_client *client)
     core->clients_changed = core->holds_changed = true;
     bool last = core->clients == NULL;
     core_unlock(core, SIDE_PROCESS);
-    if (last) {
-        stop_core(core);
-        the_core = NULL;
-    } else {
+    if (last)
+        drop_core();
+    else
         shared_wake_spawner(core->control);
-    }
-    core_lock(core);
-    core_release(core);
+}
+
+int aiopip_open(const struct aiopip_options *options, aiopip_client **client)
+{
+    if (options->max_tasks < 1 || options->max_tasks > AIOPIP_MAX_TASKS ||
+        options->preload[0] != '/')
+        return -EINVAL;
+    if (getauxval(SHARED_AUXV_TYPE))
+        return -EPERM; /* a task's tasks are the root's */
+    pthread_once(&fork_handler, register_fork_handler);
+    pthread_mutex_lock(&opening);
+    bool first = the_core == NULL;
+    struct aiopip_client *made = NULL;
+    int result = first ? make_core(options, &the_core) : 0;
+    if (result == 0)
+        result = make_client(the_core, &made);
+    if (result == 0 && first && options->probe)
+        result = probe_core(made, options->probe);
+    if (result == 0)
+        *client = made;
+    else if (made)
+        close_client(made);
+    else if (first && the_core)
+        drop_core();
     pthread_mutex_unlock(&opening);
-    return 0;
+    return result;
+}
+
+int aiopip_close(aiopip_client *client)
+{
+    struct core *core = client->core;
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    pthread_mutex_lock(&opening);
+    core_lock(core);
+    bool busy = client->alive > 0;
+    core_unlock(core, SIDE_PROCESS);
+    if (!busy)
+        close_client(client);
+    pthread_mutex_unlock(&opening);
+    return busy ? -EBUSY : 0;
 }
 
 int aiopip_fd(const aiopip_client *client)

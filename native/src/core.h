@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 
+#include "descriptor.h"
 #include "image.h"
 #include "program.h"
 #include "shared.h"
@@ -112,7 +113,7 @@ struct core {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a task ended, a thread is ready */
     struct control *control;
-    uint32_t references; /* clients, and holds that outlive them */
+    uint32_t references; /* one while it is open, one a hold */
     bool stopping;
     pid_t pid;
     char *preload;
@@ -136,7 +137,7 @@ struct core {
 
     /* The spawner's. */
     pthread_t spawner;
-    pid_t spawner_tid;
+    int preload_fd; /* -1, unless its path must be avoided */
     struct thread_attributes spawner_attributes;
     int self_pidfd;
     int reaper_socket; /* spawner's end */
@@ -207,6 +208,10 @@ void *spawner_main(void *core);
 void *reaper_main(void *core);
 int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int descriptor);
 
+/* probing.c: run the probe as the core's first task and leave no trace of it.  0, or the errors of
+ * aiopip_open.  Blocks. */
+int probe_core(struct aiopip_client *client, const char *path);
+
 /* attributes.c */
 int attributes_read(struct thread_attributes *attributes);
 
@@ -219,6 +224,7 @@ void window_unmap(struct control *control, int32_t pipid);
 /* orphans.c: 1 when a process that is no task, and no child of one that lives, runs on our memory;
  * 0 when none; -errno when it cannot be told. */
 int orphans_exist(struct core *core);
+bool on_our_memory(const struct core *core, pid_t pid);
 
 /* mappings.c */
 bool mappings_left(struct core *core, uint64_t needed);

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "descriptor.h"
 #include "elf_file.h"
 
 #define IMAGE_FILE_MAX (64UL << 20)
@@ -73,10 +74,11 @@ static int take_segments(struct image *image, const struct elf_file *elf)
 
 /* ---- Preparing -------------------------------------------------------------------------------- */
 
-static size_t find_site(const uint8_t *bytes, size_t from, size_t to)
+/* The next site at or after `from`, and its bytes; `to` when there is none. */
+static size_t find_site(const uint8_t *bytes, size_t from, size_t to, size_t *site_bytes)
 {
-    for (; from + ARCH_MMAP_SITE_BYTES <= to; from++)
-        if (arch_is_mmap_site(bytes + from))
+    for (; from < to; from++)
+        if ((*site_bytes = arch_mmap_site(bytes + from, to - from)) > 0)
             return from;
     return to;
 }
@@ -86,21 +88,21 @@ static size_t find_site(const uint8_t *bytes, size_t from, size_t to)
 static int patch_text(uint8_t *bytes, const Elf64_Phdr *text, size_t file_bytes)
 {
     size_t start = text->p_offset, end = start + text->p_filesz;
-    size_t island = align_up(end, ISLAND_ALIGNMENT), room = align_up(end, ARCH_PAGE);
+    size_t island = align_up(end, ISLAND_ALIGNMENT), room = align_up(end, ARCH_PAGE), length;
     int sites = 0;
 
     if (room > file_bytes)
         return 0;
-    for (size_t at = find_site(bytes, start, end); at < end; at = find_site(bytes, at + 1, end))
+    for (size_t at = start; (at = find_site(bytes, at, end, &length)) < end; at += length)
         sites++;
-    if (island + (size_t)sites * (ARCH_TRAMPOLINE_BYTES + ISLAND_ALIGNMENT) > room)
+    if (island + (size_t)sites * align_up(ARCH_TRAMPOLINE_MAX, ISLAND_ALIGNMENT) > room)
         return 0;
     for (size_t i = end; i < room; i++)
         if (bytes[i])
             return 0; /* not padding */
-    for (size_t at = find_site(bytes, start, end); at < end; at = find_site(bytes, at + 1, end)) {
-        arch_patch_mmap_site(bytes, at, island);
-        island = align_up(island + ARCH_TRAMPOLINE_BYTES, ISLAND_ALIGNMENT);
+    for (size_t at = start; (at = find_site(bytes, at, end, &length)) < end; at += length) {
+        arch_patch_mmap_site(bytes, at, length, island);
+        island += align_up(ARCH_TRAMPOLINE_MAX, ISLAND_ALIGNMENT);
     }
     return sites;
 }
@@ -158,8 +160,8 @@ static int prepare(struct image *image, int file, const struct elf_file *elf, co
         for (int i = 0; i < elf->header.e_phnum; i++)
             if (elf->segments[i].p_type == PT_LOAD && elf->segments[i].p_flags & PF_X)
                 sites += patch_text(copy, &elf->segments[i], elf->bytes);
-    if (sites > 0 && (descriptor = memfd_create(name, MFD_CLOEXEC)) < 0)
-        descriptor = -errno;
+    if (sites > 0)
+        descriptor = descriptor_take(memfd_create(name, MFD_CLOEXEC));
     if (descriptor >= 0) {
         int result = write_copy(image, data, descriptor, copy, bytes);
         if (result < 0) {

@@ -61,12 +61,17 @@ int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generatio
 
     /* First the interest, then the look; the task first publishes, then looks for interest. */
     atomic_store(&slot->interest, 1);
-    int found = exports_find(&slot->block->exports, name, name_bytes, &made->address);
+    struct export_table *table = &slot->block->exports;
+    int found = exports_find(table, name, name_bytes, &made->address);
+    bool gone = !found && (state == SLOT_ENDED || !on_our_memory(core, task->pid));
+    /* It may have exported between the look and its end, or its exec. */
+    if (gone)
+        found = exports_find(table, name, name_bytes, &made->address);
     if (!found) {
         free(made);
         core_lock(core);
         let_go(core, pipid);
-        return state == SLOT_ENDED ? -ECANCELED : -EAGAIN;
+        return gone ? -ECANCELED : -EAGAIN;
     }
     made->core = core;
     made->pipid = pipid;

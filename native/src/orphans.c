@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -64,7 +65,7 @@ static bool alike(const struct core *core, pid_t pid)
     return size > 0 && (before != after || size == before);
 }
 
-static bool on_our_memory(const struct core *core, pid_t pid)
+bool on_our_memory(const struct core *core, pid_t pid)
 {
     if (!core->has_kcmp)
         return alike(core, pid);
@@ -105,8 +106,10 @@ int orphans_exist(struct core *core)
 {
     size_t count = 0;
     DIR *processes = opendir("/proc");
-    int found = 0;
+    int found = 0, adopts = 0;
 
+    prctl(PR_GET_CHILD_SUBREAPER, &adopts);
+    adopts |= core->pid == 1;
     if (!processes)
         return -errno;
     pid_t *pids = members(core, &count);
@@ -114,10 +117,11 @@ int orphans_exist(struct core *core)
         pid_t pid = atoi(entry->d_name);
         if (pid <= 0 || is_member(pids, count, pid) || !on_our_memory(core, pid))
             continue;
-        /* A child of one that lives has its parent's memory to run on; a task that the spawner is
-         * just starting is a child of the root. */
+        /* A child of one that lives has its parent's memory to run on.  The root's children are its
+         * own, and the task that the spawner is just starting; where orphans come to the root they
+         * cannot be told apart, and all are waited for: none takes long. */
         pid_t parent = parent_of(pid);
-        found = parent != 0 && !is_member(pids, count, parent);
+        found = parent == core->pid ? adopts : parent != 0 && !is_member(pids, count, parent);
     }
     closedir(processes);
     free(pids);

@@ -13,7 +13,7 @@
 
 #define PROGRAM_INTERPRETER_MAX 256
 #define PROGRAM_SCRIPT_LINE 256
-#define PROGRAM_SCRIPT_DEPTH 4
+#define PROGRAM_SCRIPT_DEPTH 5 /* scripts whose interpreters are scripts, as execve has it */
 #define PROGRAM_WORDS 32
 #define PROGRAM_STORE (2 * PATH_MAX + PROGRAM_SCRIPT_DEPTH * PROGRAM_SCRIPT_LINE)
 

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -30,6 +31,7 @@
 #define PIDFD_NONE (-1)
 #define PIDFD_ASK (-2)
 #define UNWATCHED_WAIT_MS 10
+#define NO_MEMORY_WAIT_MS 1
 #define ORPHAN_WAIT_MAX_MS 64
 #define BLIND_WAIT_NS 100000000UL /* before unmapping, where orphans cannot be looked for */
 #define STOP_WAIT_NS 1000000000UL /* for orphans, when the core is closed */
@@ -96,13 +98,16 @@ int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int d
         memcpy(CMSG_DATA(first), &descriptor, sizeof descriptor);
     }
     while ((sent = sendmsg(core->reaper_socket, &header, MSG_NOSIGNAL)) < 0) {
-        /* Too many descriptors under way, or no memory: the reaper opens one of its own. */
-        if (errno != EINTR && !header.msg_control)
+        if (errno == EPIPE || errno == ECONNRESET)
             return -errno;
-        if (errno != EINTR) {
-            header.msg_control = NULL;
-            header.msg_controllen = 0;
-        }
+        if (errno == EINTR)
+            continue;
+        /* Too many descriptors under way, or no memory: the reaper opens a descriptor of its own.
+         * Without one, memory is all that can be missing, and the message must not be lost. */
+        if (!header.msg_control)
+            poll(NULL, 0, NO_MEMORY_WAIT_MS);
+        header.msg_control = NULL;
+        header.msg_controllen = 0;
     }
     return 0;
 }
@@ -417,10 +422,10 @@ static int start_reaper(struct core *core)
         if (core->reaper_self_pidfd < 0)
             return core->reaper_self_pidfd;
     }
-    core->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (core->epoll < 0 || epoll_ctl(core->epoll, EPOLL_CTL_ADD, core->control_socket, &event) < 0)
-        return -errno;
-    return 0;
+    core->epoll = descriptor_take(epoll_create1(EPOLL_CLOEXEC));
+    if (core->epoll < 0)
+        return core->epoll;
+    return epoll_ctl(core->epoll, EPOLL_CTL_ADD, core->control_socket, &event) < 0 ? -errno : 0;
 }
 
 void *reaper_main(void *argument)

@@ -34,6 +34,7 @@
 
 #define SHARED_BUCKETS 64
 #define SHARED_OUTSIDE 256
+#define SHARED_AIO 32
 #define SHARED_GAP (64UL << 10)
 
 enum slot_state {
@@ -148,6 +149,7 @@ struct task_block {
     uintptr_t spare_end;
     struct task_start start;
     struct outside outside[SHARED_OUTSIDE];
+    _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct export_table exports;
     _Atomic uint64_t holds[]; /* for each slot: generation << 16 | count, 0: none.  Writer: task */
 };

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -272,7 +273,6 @@ static void start_task(struct core *core, struct request *request)
     long pid = -1;
     int pidfd;
 
-    core->tasks[request->pipid].memory = MEMORY_MAPPED;
     int result = prepare(&start);
     if (result == 0) {
         pid = clone_task(&start, &pidfd);
@@ -442,17 +442,37 @@ static int take_private_table(struct core *core)
     if (core->self_pidfd < 0)
         return core->self_pidfd;
     long probe = sys3(SYS_pidfd_getfd, core->self_pidfd, core->self_pidfd, 0);
-    if (probe >= 0)
-        close((int)probe);
-    core->private_descriptors =
-        probe >= 0 && sys3(SYS_close_range, 0, -1L & 0xffffffffL, KERNEL_CLOSE_RANGE_UNSHARE) == 0;
-    if (!core->private_descriptors)
+    if (probe < 0)
         return 0;
-    for (int i = 0; i < 3; i++)
+    close((int)probe);
+    close(core->self_pidfd);
+    core->private_descriptors =
+        sys3(SYS_close_range, 0, 0xffffffffL, KERNEL_CLOSE_RANGE_UNSHARE) == 0;
+    for (int i = 0; i < 3 && core->private_descriptors; i++)
         if (open("/dev/null", O_RDWR | O_CLOEXEC) < 0)
             return -errno;
-    core->self_pidfd = (int)sys2(SYS_pidfd_open, core->pid, 0);
+    core->self_pidfd = descriptor_take((int)syscall(SYS_pidfd_open, core->pid, 0));
     return core->self_pidfd < 0 ? core->self_pidfd : 0;
+}
+
+/* ld.so takes the preload's path for a list that is split at blanks and colons: one that has any is
+ * named by this thread's descriptor of it. */
+static int name_preload(struct core *core)
+{
+    char name[64], *path;
+
+    if (!strpbrk(core->preload, " :"))
+        return 0;
+    core->preload_fd = descriptor_take(open(core->preload, O_RDONLY | O_CLOEXEC));
+    if (core->preload_fd < 0)
+        return core->preload_fd;
+    snprintf(name, sizeof name, "/proc/%d/task/%d/fd/%d", core->pid, gettid(), core->preload_fd);
+    path = strdup(name);
+    if (!path)
+        return -ENOMEM;
+    free(core->preload);
+    core->preload = path;
+    return 0;
 }
 
 static int start_spawner(struct core *core)
@@ -467,12 +487,16 @@ static int start_spawner(struct core *core)
     int result = attributes_read(&core->spawner_attributes);
     if (result == 0)
         result = take_private_table(core);
+    if (result == 0)
+        result = name_preload(core);
     if (result < 0)
         return result;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
         return -errno;
-    core->reaper_socket = sockets[0];
-    core->control_socket = sockets[1];
+    core->reaper_socket = descriptor_take(sockets[0]);
+    core->control_socket = descriptor_take(sockets[1]);
+    if (core->reaper_socket < 0 || core->control_socket < 0)
+        return -EMFILE;
     result = -pthread_create(&core->reaper, NULL, reaper_main, core);
     if (result < 0)
         close(sockets[1]);
@@ -482,6 +506,8 @@ static int start_spawner(struct core *core)
 static void close_descriptors(struct core *core)
 {
     image_free_all(core->images);
+    if (core->preload_fd >= 0)
+        close(core->preload_fd);
     if (core->self_pidfd >= 0)
         close(core->self_pidfd);
     if (core->reaper_socket >= 0)

@@ -12,20 +12,19 @@
 
 #define AREA_EIGHTHS ((ARCH_AREA_END - ARCH_AREA_START) / 8)
 
-/* Whether nothing is mapped in [start, end). */
+/* Whether nothing is mapped in [start, end); without /proc that is believed. */
 static bool is_free(uintptr_t start, uintptr_t end)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     unsigned long from, to;
-    bool found = maps != NULL;
+    bool nothing = true;
     char line[512];
 
-    while (maps && found && fgets(line, sizeof line, maps))
-        if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from < end && start < to)
-            found = false;
+    while (maps && nothing && fgets(line, sizeof line, maps))
+        nothing = sscanf(line, "%lx-%lx", &from, &to) != 2 || from >= end || to <= start;
     if (maps)
         fclose(maps);
-    return found;
+    return nothing;
 }
 
 /* Choose the windows' area.  Nothing is mapped: the kernel's own searches end far from it, and if
@@ -53,6 +52,22 @@ int window_reserve(struct control *control)
     return -ENOMEM;
 }
 
+/* A page that pthread_getattr_np finds below the stack.  It takes the stack to be as large as
+ * RLIMIT_STACK allows down to the next mapping: where the limit is our stack's size that is right
+ * without, and a mapping is saved. */
+static int map_guard(uintptr_t stack, size_t stack_bytes)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur == stack_bytes)
+        return 0;
+    return mmap((void *)(stack - ARCH_PAGE), ARCH_PAGE, PROT_NONE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | KERNEL_MAP_FIXED_NOREPLACE, -1,
+                0) == MAP_FAILED
+               ? -errno
+               : 0;
+}
+
 /* Map stack, block and ld.so.  On failure what was mapped stays for window_unmap. */
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block_out, uintptr_t *stack_start, uintptr_t *image_at)
@@ -70,7 +85,9 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
         return -errno;
     struct task_block *block = (struct task_block *)(stack + stack_bytes - block_bytes);
     uintptr_t first = stack + stack_bytes + ARCH_PAGE;
-    int result = image_map(image, first);
+    int result = map_guard(stack, stack_bytes);
+    if (result == 0)
+        result = image_map(image, first);
     if (result < 0)
         return result;
     block->magic = SHARED_MAGIC;
@@ -134,8 +151,13 @@ void window_unmap(struct control *control, int32_t pipid)
     struct slot *slot = &control->slots[pipid];
     uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
 
-    if (slot->block)
+    if (slot->block) {
+        /* Contexts belong to the space, not to the process: its end did not end them. */
+        for (int i = 0; i < SHARED_AIO; i++)
+            if (atomic_load(&slot->block->aio[i]))
+                sys1(SYS_io_destroy, (long)atomic_load(&slot->block->aio[i]));
         unmap_outside(slot->block);
+    }
     slot->block = NULL;
     munmap((void *)window, control->window_bytes);
 }

@@ -14,6 +14,8 @@
 #include "ledger.h"
 
 #define WEAK __attribute__((weak))
+#define PUBLIC __attribute__((visibility("default")))
+#define NEXT ((void *)-1) /* RTLD_NEXT */
 #define MAX_SPAN (2UL << 20)
 #define PROTECTION_RX 5 /* PROT_READ | PROT_EXEC */
 #define PROTECTION_RWX 7
@@ -21,11 +23,12 @@
 
 extern unsigned long getauxval(unsigned long type);
 extern int *__errno_location(void);
+extern WEAK void *dlsym(void *scope, const char *name);
 extern WEAK char __libc_single_threaded;
 extern WEAK const char *gnu_get_libc_version(void);
 
 /* What is overwritten, declared without types: only the addresses are used. */
-extern WEAK char mmap[], mmap64[], munmap[], mremap[], brk[], sbrk[], _exit[], shmat[];
+extern WEAK char mmap[], mmap64[], munmap[], mremap[], brk[], sbrk[], _exit[], shmat[], syscall[];
 
 static struct task_block *block;
 
@@ -96,6 +99,118 @@ static void *task_shmat(int id, const void *address, int flags)
     return pointer_or_error(result);
 }
 
+/* ---- Asynchronous I/O: contexts belong to the space, and must be ended with the task --------- */
+
+static long aio_setup(unsigned events, uintptr_t *context)
+{
+    long result = sys2(SYS_io_setup, events, (long)(uintptr_t)context);
+
+    for (int i = 0; result == 0 && i < SHARED_AIO; i++) {
+        uintptr_t none = 0;
+        if (atomic_compare_exchange_strong(&block->aio[i], &none, *context))
+            return 0;
+    }
+    if (result == 0)
+        atomic_fetch_add(&block->control->untracked, 1);
+    return result;
+}
+
+static long aio_destroy(uintptr_t context)
+{
+    for (int i = 0; i < SHARED_AIO; i++) {
+        uintptr_t expected = context;
+        if (atomic_compare_exchange_strong(&block->aio[i], &expected, 0))
+            break;
+    }
+    return sys1(SYS_io_destroy, (long)context);
+}
+
+/* libaio's functions, which make the system calls themselves; found before libaio's. */
+PUBLIC int io_setup(int events, uintptr_t *context);
+PUBLIC int io_destroy(uintptr_t context);
+
+int io_setup(int events, uintptr_t *context)
+{
+    return (int)(block ? aio_setup((unsigned)events, context)
+                       : sys2(SYS_io_setup, events, (long)(uintptr_t)context));
+}
+
+int io_destroy(uintptr_t context)
+{
+    return (int)(block ? aio_destroy(context) : sys1(SYS_io_destroy, (long)context));
+}
+
+/* libc's syscall(): the same calls as above, for those who make them so. */
+static long task_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+    long result;
+
+    switch (number) {
+    case SYS_mmap:
+        result = ledger_mmap(block, (uintptr_t)a, (size_t)b, c, d, e, f);
+        break;
+    case SYS_munmap:
+        result = ledger_munmap(block, (uintptr_t)a, (size_t)b);
+        break;
+    case SYS_mremap:
+        result = ledger_mremap(block, (uintptr_t)a, (size_t)b, (size_t)c, d, (uintptr_t)e);
+        break;
+    case SYS_brk:
+        result = sys1(SYS_brk, 0);
+        break;
+    case SYS_io_setup:
+        result = aio_setup((unsigned)a, (uintptr_t *)b);
+        break;
+    case SYS_io_destroy:
+        result = aio_destroy((uintptr_t)a);
+        break;
+    default:
+        result = sys6(number, a, b, c, d, e, f);
+    }
+    return (long)pointer_or_error(result);
+}
+
+/* ---- Credentials ------------------------------------------------------------------------------ */
+
+/* A change of credentials takes two things away: the signal that ends the task with its root, and,
+ * from the whole space, that it may be dumped (and so looked into).  libc's function does the
+ * change, in all threads; then both are put back.  Was the root quicker to die, this is the end. */
+static int change_credentials(const char *name, long a, long b, long c)
+{
+    const int set_death_signal = 1, get_dumpable = 3, set_dumpable = 4, kill = 9;
+    int (*next)(long, long, long) = (int (*)(long, long, long))dlsym(NEXT, name);
+    long dumpable = sys1(SYS_prctl, get_dumpable);
+    int result = next(a, b, c);
+
+    if (block && sys0(SYS_getpid) == atomic_load_explicit(&block->pid, memory_order_relaxed)) {
+        if (dumpable == 1)
+            sys2(SYS_prctl, set_dumpable, 1);
+        sys2(SYS_prctl, set_death_signal, kill);
+        if (sys0(SYS_getppid) != block->control->root_pid)
+            sys2(SYS_kill, sys0(SYS_getpid), kill);
+    }
+    return result;
+}
+
+#define CREDENTIALS(name)                          \
+    PUBLIC int name(long a, long b, long c);       \
+    int name(long a, long b, long c)               \
+    {                                              \
+        return change_credentials(#name, a, b, c); \
+    }
+CREDENTIALS(setuid)
+CREDENTIALS(setgid)
+CREDENTIALS(seteuid)
+CREDENTIALS(setegid)
+CREDENTIALS(setreuid)
+CREDENTIALS(setregid)
+CREDENTIALS(setresuid)
+CREDENTIALS(setresgid)
+CREDENTIALS(setfsuid)
+CREDENTIALS(setfsgid)
+
+/* ---- The end ---------------------------------------------------------------------------------- */
+
 /* An end with no other thread alive leaves no vfork child behind: the parent of one waits.  A child
  * of this task runs this too, in its own copy of the memory or, after vfork, in ours: it must not
  * speak for the task. */
@@ -161,10 +276,11 @@ __attribute__((constructor)) static void enter_task(void)
     if (!block || block->magic != SHARED_MAGIC || block->abi_version != AIOPIP_ABI_VERSION)
         return;
     const struct patch patches[] = {
-        {mmap, (uintptr_t)task_mmap},     {mmap64, (uintptr_t)task_mmap},
-        {munmap, (uintptr_t)task_munmap}, {mremap, (uintptr_t)task_mremap},
-        {brk, (uintptr_t)task_brk},       {sbrk, (uintptr_t)task_sbrk},
-        {_exit, (uintptr_t)task_exit},    {shmat, (uintptr_t)task_shmat},
+        {mmap, (uintptr_t)task_mmap},       {mmap64, (uintptr_t)task_mmap},
+        {munmap, (uintptr_t)task_munmap},   {mremap, (uintptr_t)task_mremap},
+        {brk, (uintptr_t)task_brk},         {sbrk, (uintptr_t)task_sbrk},
+        {_exit, (uintptr_t)task_exit},      {shmat, (uintptr_t)task_shmat},
+        {syscall, (uintptr_t)task_syscall},
     };
     int tracked = patch_all(patches, sizeof patches / sizeof patches[0]);
 

@@ -1,0 +1,102 @@
+"""aiopip: Process-in-Process tasks for asyncio.
+
+Real processes that live in one address space with the Python program that started them.
+"""
+
+from aiopip._platform import check_platform
+
+check_platform()
+
+from aiopip._errors import (  # noqa: E402  the check comes before the extension is loaded
+    AbiMismatchError,
+    AiopipError,
+    AlreadyExportedError,
+    CallError,
+    ClosedError,
+    DeadlockError,
+    ForkedError,
+    ImportCanceledError,
+    InvalidArgumentError,
+    InvalidRegionError,
+    InvalidTaskError,
+    NoTasksError,
+    NotCastError,
+    NotInitializedError,
+    NotPermittedError,
+    OwnerDiedError,
+    RootBusyError,
+    SlotBusyError,
+    TaskEndedError,
+    TaskFailed,
+    TasksAliveError,
+    WorkerDiedError,
+    WouldBlock,
+    WrongThreadError,
+)
+from aiopip._events import Event, EventStream, Exited  # noqa: E402
+from aiopip._lifetime import current_root  # noqa: E402
+from aiopip._region import Region  # noqa: E402
+from aiopip._root import Root  # noqa: E402
+from aiopip._spawn_errors import (  # noqa: E402
+    ArgumentsTooLongError,
+    BadProgramError,
+    EntryNotFoundError,
+    InterpreterNotFoundError,
+    NotExecutableError,
+    NotPieError,
+    OutOfMappingsError,
+    PrivilegedProgramError,
+    ProgramNotFoundError,
+    SpawnError,
+    SpawnOptionError,
+)
+from aiopip._statistics import RootStatistics  # noqa: E402
+from aiopip._status import ExitStatus  # noqa: E402
+from aiopip._task import Task  # noqa: E402
+
+__all__ = [
+    "AbiMismatchError",
+    "AiopipError",
+    "AlreadyExportedError",
+    "ArgumentsTooLongError",
+    "BadProgramError",
+    "CallError",
+    "ClosedError",
+    "DeadlockError",
+    "EntryNotFoundError",
+    "Event",
+    "EventStream",
+    "ExitStatus",
+    "Exited",
+    "ForkedError",
+    "ImportCanceledError",
+    "InterpreterNotFoundError",
+    "InvalidArgumentError",
+    "InvalidRegionError",
+    "InvalidTaskError",
+    "NoTasksError",
+    "NotCastError",
+    "NotExecutableError",
+    "NotInitializedError",
+    "NotPermittedError",
+    "NotPieError",
+    "OutOfMappingsError",
+    "OwnerDiedError",
+    "PrivilegedProgramError",
+    "ProgramNotFoundError",
+    "Region",
+    "Root",
+    "RootBusyError",
+    "RootStatistics",
+    "SlotBusyError",
+    "SpawnError",
+    "SpawnOptionError",
+    "Task",
+    "TaskEndedError",
+    "TaskFailed",
+    "TasksAliveError",
+    "WorkerDiedError",
+    "WouldBlock",
+    "WrongThreadError",
+    "current_root",
+]

@@ -1,0 +1,287 @@
+"""What is behind a Root: the native client, its events, and the end of it all.
+
+`drain` runs in the loop whenever the client's eventfd is readable, takes the events and hands each
+to whom it concerns: `_launch` (spawns under way), `_collect` (who waits for ends), `_imports` and
+`_events`.  All of it runs on the loop's thread, so a piece of code without an `await` sees nothing
+change.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import signal
+import warnings
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiopip._collect import Collector
+from aiopip._errors import (
+    ClosedError,
+    ForkedError,
+    InvalidArgumentError,
+    NotPermittedError,
+    TaskEndedError,
+    call_error,
+)
+from aiopip._events import Exited, Listeners
+from aiopip._ffi import BATCH, Client
+from aiopip._imports import Imports
+from aiopip._launch import Launcher
+from aiopip._records import Ended, Exported, Failed, Record, Started
+from aiopip._status import ExitStatus
+from aiopip._task import Task
+
+if TYPE_CHECKING:
+    from aiopip._loop import Future, Loop
+    from aiopip._request import SpawnRequest
+    from aiopip._state import TaskState
+
+
+ABORT_MS = 1000
+"""How long an abort waits for killed tasks to be reaped."""
+
+
+class Phase(enum.Enum):
+    """The life of a Root, behind its opening."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    FORKED = "forked"
+
+
+class Core:
+    """The inside of one open Root."""
+
+    def __init__(self, client: Client, loop: Loop, max_tasks: int) -> None:
+        self.client = client
+        self.loop = loop
+        self.phase = Phase.OPEN
+        self.live: dict[tuple[int, int], TaskState] = {}
+        """The tasks that have a slot and have not ended, those under way too."""
+        self.collector = Collector(loop.create_future)
+        self.launcher = Launcher(client, loop, self.live, max_tasks)
+        self.imports = Imports(client, loop)
+        self.listeners = Listeners(loop.create_future)
+        self._records: deque[Record] = deque()
+        self._idle: Future[None] | None = None
+        loop.watch(client.fd(), self.drain)
+
+    def check(self) -> None:
+        """Refuse use after the end, in a forked child, and from another thread."""
+        if self.phase is Phase.CLOSED:
+            raise ClosedError
+        if self.phase is Phase.FORKED:
+            raise ForkedError
+        self.loop.check_thread()
+
+    async def spawn(self, request: SpawnRequest) -> Task:
+        """Start a task; `Root.spawn` has the contract."""
+        self.collector.expect()
+        try:
+            state = await self.launcher.launch(request)
+        except BaseException:
+            self.collector.dismiss()
+            raise
+        task = Task(self, state)
+        self.collector.admit(state, task)
+        if state.status is not None:
+            self._report(state, state.status)
+        return task
+
+    def kill(self, state: TaskState, signum: int) -> None:
+        """Send a signal to a task; `Task.send_signal` has the contract."""
+        result = 0
+        if state.status is None:
+            self.check()
+            result = self.client.kill(state.pipid, state.generation, signum)
+        if state.status is not None or result == -errno.ESRCH:
+            raise TaskEndedError(state.name, state.pipid)
+        if result == -errno.EINVAL:
+            raise InvalidArgumentError("signal", f"{signum!r} is no signal")
+        if result == -errno.EPERM:
+            raise NotPermittedError(f"{state} runs as another user, and takes no signals from us")
+        if result < 0:
+            raise call_error(-result, f"sending signal {signum} to {state} failed")
+
+    def shares(self, state: TaskState) -> bool:
+        """Whether a task is in this space; `Task.shared` has the contract."""
+        if state.status is None and state.shared:
+            self.check()
+            state.shared = self.client.shares(state.pipid, state.generation) != 0
+        return state.shared
+
+    def kill_all(self, signum: int = signal.SIGKILL) -> None:
+        """Send all live tasks a signal; those that have ended unnoticed do not matter."""
+        for state in self.live.values():
+            self.client.kill(state.pipid, state.generation, signum)
+
+    # Events
+
+    def drain(self) -> None:
+        """Take and dispatch all events that wait."""
+        more = self.phase in (Phase.OPEN, Phase.CLOSING)
+        while more:
+            taken = self.client.drain()
+            # Kept in a queue, for a KeyboardInterrupt that is raised in the middle of this must not
+            # lose the rest of the batch: `leave` drains once more.
+            self._records.extend(taken)
+            more = len(taken) == BATCH
+            while self._records:
+                self._dispatch(self._records.popleft())
+
+    def _dispatch(self, record: Record) -> None:
+        try:
+            if isinstance(record, Ended):
+                self._ended(record)
+            elif isinstance(record, Started):
+                self._started(record)
+            elif isinstance(record, Failed):
+                self._failed(record)
+            elif isinstance(record, Exported):
+                self._exported(record)
+            else:
+                self.launcher.reclaimed()
+        except Exception as error:  # noqa: BLE001  one bad event must not lose those behind it
+            self.loop.report(f"aiopip: handling {record!r} failed", error)
+
+    def _started(self, record: Started) -> None:
+        state = self.live[record.pipid, record.generation]
+        state.pid = record.pid
+        self.launcher.started(state)
+
+    def _failed(self, record: Failed) -> None:
+        del self.live[record.pipid, record.generation]
+        self.launcher.failed(record)
+        self._check_idle()
+
+    def _exported(self, record: Exported) -> None:
+        state = self.live.get((record.pipid, record.generation))
+        if state is not None:
+            state.loaded = True
+            self.imports.retry(state)
+
+    def _ended(self, record: Ended) -> None:
+        state = self.live.pop((record.pipid, record.generation))
+        status = ExitStatus(
+            record.wait_status,
+            record.usage,
+            record.started_ns,
+            record.ended_ns,
+            record.status_lost,
+        )
+        state.status = status
+        state.loaded = record.loaded
+        # The last chance of the waiting imports comes before the memory goes.
+        self.imports.finish(state)
+        if record.acknowledge:
+            self.client.acknowledge(record.pipid, record.generation)
+        if self.launcher.ended(state):
+            self._report(state, status)
+        self._check_idle()
+        if record.status_lost:
+            warnings.warn(
+                f"the status of {state} was taken by another wait in this process; 255 is reported",
+                RuntimeWarning,
+                stacklevel=1,
+            )
+
+    def _report(self, state: TaskState, status: ExitStatus) -> None:
+        if self.listeners:
+            self.listeners.publish(Exited(self.collector.open[state], status))
+        self.collector.end(state)
+
+    def _check_idle(self) -> None:
+        if self._idle is not None and not self.live and not self._idle.done():
+            self._idle.set_result(None)
+
+    # The end
+
+    def _when_idle(self) -> Future[None]:
+        """A future that is set when no task is alive."""
+        self._idle = self.loop.create_future()
+        self._check_idle()
+        return self._idle
+
+    async def leave(self, failed: bool, grace_s: float) -> None:
+        """End the block: wait for all tasks, or end them; `Root.__aexit__` has the contract."""
+        self.phase = Phase.CLOSING
+        self.drain()
+        self.launcher.close()
+        interruption: BaseException | None = None
+        try:
+            if not failed:
+                interruption = await self._wait_idle()
+            if failed or interruption is not None:
+                another = await self._terminate(grace_s)
+                interruption = interruption or another
+        except GeneratorExit:
+            self.abort()  # the coroutine is being closed, and may wait no more
+            raise
+        self._shut()
+        try:
+            if interruption is not None:
+                raise interruption
+        finally:
+            del interruption  # its traceback refers to this frame
+
+    async def _wait_idle(self) -> BaseException | None:
+        try:
+            await self._when_idle()
+        except GeneratorExit:
+            raise
+        except BaseException as interruption:  # noqa: BLE001  `leave` raises it
+            return interruption
+        return None
+
+    async def _terminate(self, grace_s: float) -> BaseException | None:
+        """TERM, and KILL after the grace or at the next interruption; wait until all are reaped."""
+        if grace_s:
+            self.kill_all(signal.SIGTERM)
+            self.kill_all(signal.SIGCONT)  # a stopped task gets the SIGTERM only when it goes on
+        else:
+            self.kill_all()
+        timer = self.loop.call_later(grace_s, self.kill_all)
+        try:
+            return await self.loop.settle(self._when_idle(), self.kill_all)
+        finally:
+            timer.cancel()
+
+    def abort(self) -> int:
+        """Kill and reap all tasks and close, blocking for ABORT_MS at the most.
+
+        In a loop that is gone no future may be touched: setting one calls into its loop.
+
+        Returns:
+            The number of tasks that are left, in an uninterruptible sleep.
+        """
+        self.phase = Phase.CLOSING
+        if not self.loop.gone:
+            self.launcher.close()
+        left = self.client.abort(ABORT_MS)
+        if not self.loop.gone:
+            self.drain()
+        self._shut(busy_is_fine=left > 0)
+        return left
+
+    def exit(self) -> None:
+        """Kill and reap all tasks at the interpreter's exit; the memory goes with the process.
+
+        The loop's thread may be alive, a daemon, so the client is not closed under it.
+        """
+        self.phase = Phase.CLOSED
+        self.client.abort(ABORT_MS)
+
+    def _shut(self, busy_is_fine: bool = False) -> None:
+        gone = self.loop.gone
+        if not gone:
+            self.loop.unwatch(self.client.fd())
+        self.phase = Phase.CLOSED
+        result = self.client.close()
+        if not gone:
+            self.collector.collect_all()
+            self.collector.give_up()
+            self.listeners.close()
+        if result < 0 and not busy_is_fine:
+            raise call_error(-result, "closing the native core failed")

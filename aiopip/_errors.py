@@ -1,0 +1,370 @@
+"""The errors of aiopip, one tree.  What a spawn can fail at stands in `_spawn_errors`.
+
+    AiopipError
+    |-- ClosedError                    closed by you
+    |   `-- ForkedError                this process is a fork of the one that opened it
+    |-- WrongThreadError               RuntimeError
+    |-- InvalidArgumentError           ValueError
+    |-- NotCastError                   TypeError
+    |-- TaskFailed                     a task that had to succeed did not
+    |-- WorkerDiedError                concurrent.futures.BrokenExecutor
+    `-- CallError                      OSError; also the subclass of OSError that its errno has
+        |-- NotInitializedError        EPERM         PermissionError
+        |-- NotPermittedError          EPERM         PermissionError
+        |-- RootBusyError              EBUSY
+        |-- SlotBusyError              EBUSY
+        |-- AlreadyExportedError       EBUSY
+        |-- TasksAliveError            EBUSY
+        |-- WouldBlock                 EAGAIN        BlockingIOError
+        |-- NoTasksError               ECHILD        ChildProcessError
+        |-- TaskEndedError             ESRCH         ProcessLookupError
+        |-- InvalidTaskError           EINVAL
+        |-- InvalidRegionError         EFAULT
+        |-- ImportCanceledError        ECANCELED
+        |-- DeadlockError              EDEADLK
+        |-- OwnerDiedError             EOWNERDEAD
+        |-- AbiMismatchError           ELIBSCN
+        `-- SpawnError                 the errno of the step that failed
+            |-- ProgramNotFoundError   ENOENT        FileNotFoundError
+            |   `-- InterpreterNotFoundError
+            |-- NotExecutableError     EACCES        PermissionError
+            |-- PrivilegedProgramError EPERM         NotPermittedError too
+            |-- BadProgramError        ENOEXEC
+            |   |-- NotPieError
+            |   `-- EntryNotFoundError
+            |-- OutOfMappingsError     ENOMEM
+            |-- ArgumentsTooLongError  E2BIG
+            `-- SpawnOptionError       an option that the child could not apply: `.option`
+
+All of them pickle and copy, `str()` of each says what failed and what can be done, and a
+`CallError` has `.errno`, `.strerror` and, where a file is to blame, `.filename`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import BrokenExecutor
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from aiopip._status import ExitStatus
+    from aiopip._task import Task
+
+
+class AiopipError(Exception):
+    """The base of all errors of aiopip.
+
+    Attributes:
+        message: the text, which is also what `str()` gives.
+    """
+
+    message: str
+
+    def __init__(self, message: str) -> None:
+        """Take the text that the class has built."""
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors take facts and build a text of them, so an error is not made again by its
+        # constructor: the finished state is carried over.
+        return _restore, (type(self), self.args), self.__dict__.copy()
+
+
+class CallError(AiopipError, OSError):
+    """A call into the system or the native core failed.
+
+    It is always an instance of that subclass of OSError, too, which Python itself would raise for
+    the errno: FileNotFoundError for ENOENT, PermissionError for EACCES and EPERM, and so on.
+
+    Attributes:
+        errno: the error number.
+        strerror: the system's text for it.
+        filename: the file to blame, or None.
+    """
+
+    def __init__(self, number: int, message: str, filename: str | None = None) -> None:
+        """Take what failed; `call_error()` makes one whose errno is known at run time only."""
+        # OSError keeps its facts in C fields, and is told of them here, past AiopipError.
+        facts = (number, os.strerror(number))
+        OSError.__init__(self, *facts, *(() if filename is None else (filename,)))
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        plain = getattr(type(self), "_plain", type(self))
+        name = () if self.filename is None else (self.filename,)
+        facts = (self.errno, self.strerror, *name)
+        return _restore_call, (plain, facts), self.__dict__.copy()
+
+
+E = TypeVar("E", bound=CallError)
+_blended: dict[tuple[type[CallError], int], type[CallError]] = {}
+
+
+def blend(cls: type[E], number: int) -> type[E]:
+    """The class `cls` that is also what OSError becomes for this errno.
+
+    Args:
+        cls: a class whose errno is known only at run time: `SpawnError`, `SpawnOptionError` ...
+        number: the errno.
+    """
+    found = _blended.get((cls, number))
+    if found is None:
+        kind = type(OSError(number, ""))
+        found = cls
+        if not issubclass(cls, kind):
+            names = {"__module__": cls.__module__, "__doc__": cls.__doc__, "_plain": cls}
+            found = type(cls.__name__, (cls, kind), names)
+        _blended[cls, number] = found
+    return cast("type[E]", found)
+
+
+def call_error(number: int, message: str, filename: str | None = None) -> CallError:
+    """A `CallError` of any errno."""
+    return blend(CallError, number)(number, message, filename)
+
+
+def _restore(cls: type[AiopipError], args: tuple[object, ...]) -> AiopipError:
+    error = cls.__new__(cls)
+    error.args = args
+    return error
+
+
+def _restore_call(cls: type[CallError], facts: tuple[Any, ...]) -> CallError:
+    cls = blend(cls, facts[0])
+    error = cls.__new__(cls, *facts)
+    OSError.__init__(error, *facts)
+    return error
+
+
+class ClosedError(AiopipError):
+    """The Root has been left, closed or aborted, or was never entered."""
+
+    def __init__(self, what: str = "the Root is closed") -> None:
+        """Take the sentence that says what is closed."""
+        super().__init__(what)
+
+
+class ForkedError(ClosedError):
+    """The Root belongs to the parent: this process is a copy of it that fork() made."""
+
+    def __init__(self) -> None:
+        """Build the text."""
+        super().__init__(
+            "this process was forked from the one that opened the Root, and aiopip cannot be used "
+            "in it; start a fresh program instead (subprocess, or multiprocessing's 'spawn')"
+        )
+
+
+class WrongThreadError(AiopipError, RuntimeError):
+    """A Root is used by the thread of its event loop alone."""
+
+    def __init__(self) -> None:
+        """Build the text."""
+        super().__init__(
+            "the Root belongs to the event loop of another thread; call it there "
+            "(loop.call_soon_threadsafe, asyncio.run_coroutine_threadsafe)"
+        )
+
+
+class InvalidArgumentError(AiopipError, ValueError):
+    """An argument has a value that it cannot have.
+
+    Attributes:
+        argument: the name of the argument.
+    """
+
+    def __init__(self, argument: str, problem: str) -> None:
+        """Take the argument's name and what is wrong with it."""
+        super().__init__(f"{argument}: {problem}")
+        self.argument = argument
+
+
+class NotCastError(AiopipError, TypeError):
+    """The Region has no type and shape yet: C exports an address alone."""
+
+    def __init__(self) -> None:
+        """Build the text."""
+        super().__init__(
+            "the Region is an address without a type, as C exported it; say what lies there: "
+            "region.cast('f8', (rows, columns))"
+        )
+
+
+class TaskFailed(AiopipError):
+    """A task that had to succeed ended with another status than 0.
+
+    Attributes:
+        task: the Task; None in a copy that was pickled.
+        status: its ExitStatus.
+    """
+
+    task: Task | None
+
+    def __init__(self, task: Task, status: ExitStatus) -> None:
+        """Take the task and how it ended."""
+        how = f"was ended by {status!r}" if status.signaled else f"exited with {int(status)}"
+        super().__init__(f"task {task.name!r} (PiP ID {task.pipid}, process {task.pid}) {how}")
+        self.task = task
+        self.status = status
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A Task belongs to a Root of this process.
+        return _restore, (type(self), self.args), {**self.__dict__, "task": None}
+
+
+class WorkerDiedError(AiopipError, BrokenExecutor):
+    """A worker of a pool ended while it had work."""
+
+
+class NotInitializedError(CallError, PermissionError):
+    """There is no Root in this process (EPERM)."""
+
+    def __init__(self) -> None:
+        """Build the text."""
+        super().__init__(errno.EPERM, "no Root is open: use `async with aiopip.Root() as root:`")
+
+
+class NotPermittedError(CallError, PermissionError):
+    """The system does not allow it (EPERM)."""
+
+    def __init__(self, what: str, filename: str | None = None) -> None:
+        """Take the sentence that says what is not allowed, and why."""
+        super().__init__(errno.EPERM, what, filename)
+
+
+class RootBusyError(CallError):
+    """There is a live Root in this process already (EBUSY)."""
+
+    def __init__(self) -> None:
+        """Build the text."""
+        super().__init__(
+            errno.EBUSY,
+            "another Root is open in this process, and there can be one at a time; "
+            "aiopip.current_root() is it",
+        )
+
+
+class SlotBusyError(CallError):
+    """The slot asked for is taken, or none is free (EBUSY)."""
+
+    def __init__(self, pipid: int | None, max_tasks: int) -> None:
+        """Take the PiP ID that was asked for, None for any, and the number of slots."""
+        if pipid is None:
+            text = (
+                f"all {max_tasks} slots are taken by live tasks; wait for one to end, "
+                f"or open the Root with a larger max_tasks"
+            )
+        else:
+            text = f"PiP ID {pipid} is taken by a live task; leave pipid out to get a free one"
+        super().__init__(errno.EBUSY, text)
+
+
+class AlreadyExportedError(CallError):
+    """The name is exported already (EBUSY)."""
+
+    def __init__(self, name: str) -> None:
+        """Take the name."""
+        super().__init__(errno.EBUSY, f"{name!r} is exported already; withdraw that export first")
+
+
+class TasksAliveError(CallError):
+    """Something that ends all of aiopip was asked for while tasks live (EBUSY)."""
+
+    def __init__(self, alive: int) -> None:
+        """Take the number of live tasks."""
+        super().__init__(errno.EBUSY, f"{alive} tasks are alive; wait for them or kill them first")
+
+
+class WouldBlock(CallError, BlockingIOError):
+    """A call that never waits would have had to (EAGAIN)."""
+
+    def __init__(self, what: str) -> None:
+        """Take the sentence that says what it would have waited for."""
+        super().__init__(errno.EAGAIN, what)
+
+
+class NoTasksError(CallError, ChildProcessError):
+    """No task is left to wait for: none runs, and all that ended have been collected (ECHILD)."""
+
+    def __init__(self) -> None:
+        """Build the text."""
+        super().__init__(errno.ECHILD, "no task runs, and every ended one has been collected")
+
+
+class TaskEndedError(CallError, ProcessLookupError):
+    """The task has ended, and can be sent no signal (ESRCH)."""
+
+    def __init__(self, name: str, pipid: int) -> None:
+        """Take the task's name and PiP ID."""
+        super().__init__(errno.ESRCH, f"task {name!r} (PiP ID {pipid}) has ended")
+
+
+class InvalidTaskError(CallError):
+    """What was given is no task of this Root (EINVAL)."""
+
+    def __init__(self, given: object) -> None:
+        """Take what was given."""
+        super().__init__(errno.EINVAL, f"{given!r} is no task of this Root")
+
+
+class InvalidRegionError(CallError):
+    """The range is not memory that the exporter has mapped (EFAULT)."""
+
+    def __init__(self, address: int, size_bytes: int, owner: str) -> None:
+        """Take the range and the exporter's name."""
+        super().__init__(
+            errno.EFAULT,
+            f"{size_bytes} bytes at {address:#x} do not lie in memory that {owner} has mapped and "
+            f"readable; check dtype and shape against what it exported",
+        )
+
+
+class ImportCanceledError(CallError):
+    """The exporter ended without the export, or its memory went with it (ECANCELED)."""
+
+    def __init__(self, owner: str, name: str) -> None:
+        """Take the exporter's name and the export's."""
+        super().__init__(
+            errno.ECANCELED,
+            f"cannot import {name!r}: {owner} ended without exporting it, or its memory went with "
+            f"it; an export made with keep=True outlives its task",
+        )
+
+
+class DeadlockError(CallError):
+    """The wait could never end (EDEADLK)."""
+
+    def __init__(self, what: str) -> None:
+        """Take the sentence that says what waits for what."""
+        super().__init__(errno.EDEADLK, what)
+
+
+class OwnerDiedError(CallError):
+    """The holder of a lock died; the lock is yours, and what it guards may be halfway (EOWNERDEAD).
+
+    Call `recover()` once the data is right again.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Take the sentence that names the lock and its holder."""
+        super().__init__(errno.EOWNERDEAD, what)
+
+
+class AbiMismatchError(CallError):
+    """A task brought an aiopip of another ABI version than the root's (ELIBSCN)."""
+
+    def __init__(self, found: int, expected: int) -> None:
+        """Take the two versions."""
+        super().__init__(
+            errno.ELIBSCN,
+            f"the task's aiopip has ABI version {found}, the root's {expected}; "
+            f"install the same release in both environments",
+        )

@@ -1,0 +1,171 @@
+"""The arguments of spawn, checked and packed as the native core takes them.
+
+Pure functions of their arguments and of `os.environ`: no process is started here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from aiopip._errors import InvalidArgumentError
+from aiopip._spawn_errors import ProgramNotFoundError
+
+StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Environment = Mapping[str, str] | Mapping[bytes, bytes] | Mapping[str | bytes, str | bytes]
+
+
+class HasFileno(Protocol):
+    """An open file, a socket, a pipe's end: anything with a descriptor."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+Stdio = int | HasFileno | None
+
+PIPID_ANY = -1
+# enum aiopip_stdio
+INHERIT = -1
+NULL = -2
+TO_STDOUT = -3
+
+
+@dataclasses.dataclass(frozen=True)
+class SpawnRequest:
+    """`struct aiopip_spawn_request`; the bytes that are C strings end with NUL.
+
+    Attributes:
+        program: the program's path or name.
+        argv: the arguments, each ended by NUL.
+        argc: their number.
+        envp: the environment's NAME=VALUE, each ended by NUL.
+        envc: their number.
+        path_list: PATH of that environment, None when it has none.
+        cwd: the folder to start in, None for the root's.
+        stdio: three descriptors, or INHERIT, NULL, TO_STDOUT.
+        pipid: the slot wanted, or PIPID_ANY.
+    """
+
+    program: bytes
+    argv: bytes
+    argc: int
+    envp: bytes
+    envc: int
+    path_list: bytes | None
+    cwd: bytes | None
+    stdio: tuple[int, int, int]
+    pipid: int
+
+    @property
+    def program_text(self) -> str:
+        """The program as the caller gave it."""
+        return os.fsdecode(self.program[:-1])
+
+    @property
+    def path_text(self) -> str | None:
+        """PATH of the task's environment."""
+        return None if self.path_list is None else os.fsdecode(self.path_list[:-1])
+
+    @property
+    def name(self) -> str:
+        """What the task is called: the last part of the program's path."""
+        return self.program_text.rpartition("/")[2]
+
+
+def pack(
+    program: StrOrBytesPath,
+    args: Iterable[StrOrBytesPath],
+    *,
+    argv0: StrOrBytesPath | None,
+    env: Environment | None,
+    cwd: StrOrBytesPath | None,
+    stdio: tuple[Stdio, Stdio, Stdio],
+    pipid: int | None,
+    max_tasks: int,
+) -> SpawnRequest:
+    """Check and pack the arguments of one spawn.
+
+    Raises:
+        InvalidArgumentError: a value that no execve() takes, or that spawn does not.
+        ProgramNotFoundError: the program's name is empty.
+    """
+    path = _encode("program", program)
+    if not path:
+        raise ProgramNotFoundError("")
+    argv = [path if argv0 is None else _encode("argv0", argv0)]
+    argv += [_encode(f"argument {number}", arg) for number, arg in enumerate(args, 1)]
+    variables = dict(os.environb) if env is None else _variables(env)
+    path_list = variables.get(b"PATH")
+    folder = None if cwd is None else _encode("cwd", cwd)
+    return SpawnRequest(
+        program=path + b"\0",
+        argv=b"\0".join(argv) + b"\0",
+        argc=len(argv),
+        envp=b"".join([b"%b=%b\0" % variable for variable in variables.items()]),
+        envc=len(variables),
+        path_list=None if path_list is None else path_list + b"\0",
+        cwd=None if folder is None else folder + b"\0",
+        stdio=_pack_stdio(stdio),
+        pipid=_pack_pipid(pipid, max_tasks),
+    )
+
+
+def _encode(argument: str, value: StrOrBytesPath) -> bytes:
+    try:
+        encoded = os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(argument, f"{value!r} cannot be encoded: {error}") from None
+    if b"\0" in encoded:
+        raise InvalidArgumentError(argument, f"{value!r} contains a NUL character")
+    return encoded
+
+
+def _variables(env: Environment) -> dict[bytes, bytes]:
+    variables = {}
+    for name, value in env.items():
+        key = _encode(f"env, name {name!r}", name)
+        if not key or b"=" in key:
+            raise InvalidArgumentError("env", f"{name!r} cannot be the name of a variable")
+        variables[key] = _encode(f"env[{name!r}]", value)
+    return variables
+
+
+def _pack_stdio(stdio: tuple[Stdio, Stdio, Stdio]) -> tuple[int, int, int]:
+    stdin, stdout, stderr = stdio
+    return (
+        _descriptor("stdin", stdin),
+        _descriptor("stdout", stdout),
+        TO_STDOUT if stderr == subprocess.STDOUT else _descriptor("stderr", stderr),
+    )
+
+
+def _descriptor(option: str, value: Stdio) -> int:
+    if value is None:
+        return INHERIT
+    if value == subprocess.DEVNULL:
+        return NULL
+    if value == subprocess.PIPE:
+        raise InvalidArgumentError(
+            option, "spawn does not take PIPE; make a pipe with os.pipe() and hand over its end"
+        )
+    if value == subprocess.STDOUT:
+        raise InvalidArgumentError(option, "STDOUT is for stderr alone")
+    try:
+        descriptor = value if isinstance(value, int) else value.fileno()
+    except (AttributeError, OSError, ValueError) as error:
+        raise InvalidArgumentError(option, f"{value!r} has no descriptor: {error}") from None
+    if descriptor < 0:
+        raise InvalidArgumentError(option, f"{descriptor} is no descriptor")
+    return descriptor
+
+
+def _pack_pipid(pipid: int | None, max_tasks: int) -> int:
+    if pipid is None:
+        return PIPID_ANY
+    if not 0 <= pipid < max_tasks:
+        raise InvalidArgumentError("pipid", f"{pipid} is not within 0 and {max_tasks - 1}")
+    return pipid

@@ -1,0 +1,286 @@
+"""The PiP root: the process that starts tasks into its own address space."""
+
+from __future__ import annotations
+
+import math
+import operator
+import signal as signals
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from aiopip._core import Core, Phase
+from aiopip._errors import ClosedError, InvalidArgumentError, InvalidTaskError, TasksAliveError
+from aiopip._ffi import MAX_TASKS
+from aiopip._lifetime import close_core, open_core
+from aiopip._request import Environment, Stdio, StrOrBytesPath, pack
+from aiopip._task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from aiopip._events import EventStream
+    from aiopip._region import Region
+    from aiopip._statistics import RootStatistics
+
+
+class Root:
+    """The PiP root of this process, open as long as its `async with` block.
+
+    One Root may be open in a process at a time, and each is entered once.  It belongs to the event
+    loop in which it was entered.
+
+    Leaving the block waits for all tasks.  Leaving it by an exception, or being cancelled while it
+    waits, sends them SIGTERM (and SIGCONT, for those that are stopped), after `grace_s` SIGKILL,
+    and waits until all are reaped.  A second cancellation or KeyboardInterrupt sends SIGKILL at
+    once, and waits all the same.  So no task outlives the block.  Spawns that other coroutines have
+    under way at that moment fail with ClosedError, and what they started is killed and reaped.
+
+    Args:
+        max_tasks: how many tasks may be alive at once, 1 to 4096.
+        mode: the execution mode; "process" is the one there is.
+        grace_s: seconds between SIGTERM and SIGKILL, 0 for SIGKILL at once.
+
+    Raises:
+        InvalidArgumentError: one of these is out of its range.
+
+    Thread safety: the loop's thread only; other threads get WrongThreadError.
+
+    Source: `pip_init(3)`, `pip_fin(3)`
+    """
+
+    __slots__ = ("__weakref__", "_core", "_grace_s", "_max_tasks")
+
+    def __init__(
+        self,
+        *,
+        max_tasks: int = 1024,
+        mode: Literal["process"] = "process",
+        grace_s: float = 5.0,
+    ) -> None:
+        if not 1 <= operator.index(max_tasks) <= MAX_TASKS:
+            raise InvalidArgumentError("max_tasks", f"{max_tasks} is not within 1 and {MAX_TASKS}")
+        if mode != "process":
+            raise InvalidArgumentError("mode", f"{mode!r} is unknown; 'process' is all there is")
+        if not (grace_s >= 0 and math.isfinite(grace_s)):
+            raise InvalidArgumentError("grace_s", f"{grace_s!r} is no number of seconds from 0 on")
+        self._max_tasks = max_tasks
+        self._grace_s = float(grace_s)
+        self._core: Core | None = None
+
+    @property
+    def max_tasks(self) -> int:
+        """How many tasks may be alive at once."""
+        return self._max_tasks
+
+    @property
+    def tasks(self) -> Mapping[int, Task]:
+        """The tasks that run, or that have ended and nobody has collected, by PiP ID; a snapshot.
+
+        A PiP ID is free again when its task's memory is gone, collected or not.  Where two tasks
+        have one, it is the later one's here.
+        """
+        core = self._open()
+        return MappingProxyType({state.pipid: task for state, task in core.collector.open.items()})
+
+    async def __aenter__(self) -> Self:
+        """Open the Root in the running loop.
+
+        Raises:
+            RootBusyError: another one is open in this process (EBUSY).
+            ClosedError: this one was entered before.
+            ForkedError: this process was forked from one in which a Root had been opened.
+            CallError: the native core could not be opened; its errno and text say why.
+        """
+        if self._core is not None:
+            raise ClosedError("this Root was entered before; make another one")
+        self._core = open_core(self, self._max_tasks)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        core = self._core
+        # Aborted within the block, or this is a forked child, where nothing may be touched.
+        if core is None or core.phase is not Phase.OPEN:
+            return
+        core.check()
+        try:
+            await core.leave(exc_type is not None, self._grace_s)
+        finally:
+            close_core(core)
+
+    async def spawn(
+        self,
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        argv0: StrOrBytesPath | None = None,
+        env: Environment | None = None,
+        cwd: StrOrBytesPath | None = None,
+        stdin: Stdio = None,
+        stdout: Stdio = None,
+        stderr: Stdio = None,
+        pipid: int | None = None,
+    ) -> Task:
+        """Start a program as a task.
+
+        Returns once the child has applied all its options, just before its ld.so begins; an option
+        that cannot be applied raises here.
+
+        Args:
+            program: a path, relative to `cwd`, or a name without "/", which is searched in the PATH
+                of `env`.  Scripts with a #! line work.  An ELF program must be a
+                position-independent executable with an ld.so.
+            args: its arguments, from argv[1] on.
+            argv0: its argv[0]; the program as given by default.
+            env: its environment, all of it; this process's own by default.
+            cwd: the folder that it starts in; this process's own by default.
+            stdin: a descriptor, anything with a `fileno()`, or `subprocess.DEVNULL`; this process's
+                own by default.  A file is used from where its descriptor stands: flush it first.
+            stdout: likewise.
+            stderr: likewise; `subprocess.STDOUT` for where the task's stdout goes.
+            pipid: the PiP ID wanted, 0 to max_tasks - 1; the lowest free one by default.
+
+        Returns:
+            The task; it may have ended already.
+
+        Raises:
+            ProgramNotFoundError: no such program, or InterpreterNotFoundError: no interpreter
+                for it (ENOENT).
+            NotExecutableError: a directory, or no permission (EACCES).
+            PrivilegedProgramError: set-uid, set-gid or file capabilities (EPERM).
+            NotPieError, BadProgramError: it cannot be a task (ENOEXEC).
+            SpawnOptionError: cwd, stdin, stdout or stderr cannot be used; its errno says why.
+            ArgumentsTooLongError: more than execve(2) takes (E2BIG).
+            OutOfMappingsError: vm.max_map_count is nearly reached (ENOMEM).
+            SlotBusyError: the PiP ID is taken, or none is free (EBUSY).
+            SpawnError: another step failed; its errno says why.
+            InvalidArgumentError: a value that cannot be; a NUL in an argument.
+            ClosedError: the Root is closed, or was being left while the task was started.
+
+        Cancellation:
+            The child is killed and reaped before the cancellation leaves.
+
+        Thread safety: loop thread only.
+
+        Source: `pip_task_spawn(3)`, execve(2)
+        """
+        core = self._open()
+        request = pack(
+            program,
+            args,
+            argv0=argv0,
+            env=env,
+            cwd=cwd,
+            stdio=(stdin, stdout, stderr),
+            pipid=pipid,
+            max_tasks=self._max_tasks,
+        )
+        return await core.spawn(request)
+
+    async def wait_any(self) -> Task:
+        """Wait for the next task to end, and collect it.
+
+        Each task is given to one caller, in the order in which they ended; one that was collected
+        otherwise, or that has a `wait()` pending at its end, is not given.
+
+        Returns:
+            The task; its `status` is set.
+
+        Raises:
+            NoTasksError: no task is left, or the last one was collected by somebody else meanwhile
+                (ECHILD).
+
+        Cancellation:
+            No task is lost: the next call gets it.
+
+        Thread safety: loop thread only.
+
+        Source: `pip_wait_any(3)`
+        """
+        return await self._open().collector.wait_any()
+
+    def wait_any_nowait(self) -> Task:
+        """Collect the task that ended first of those that nobody has collected.
+
+        Raises:
+            WouldBlock: all that are left run (EAGAIN).
+            NoTasksError: no task is left (ECHILD).
+
+        Source: `pip_trywait_any(3)`
+        """
+        return self._open().collector.wait_any_nowait()
+
+    async def named_import(self, task: Task, name: str) -> Region:
+        """Import what a task exports under a name, once it has: `Task.named_import`.
+
+        Raises:
+            InvalidTaskError: not a task of this Root (EINVAL).
+        """
+        return await self._own(task).named_import(name)
+
+    def named_import_nowait(self, task: Task, name: str) -> Region:
+        """Import what a task has exported by now: `Task.named_import_nowait`.
+
+        Raises:
+            InvalidTaskError: not a task of this Root (EINVAL).
+        """
+        return self._own(task).named_import_nowait(name)
+
+    def kill_all(self, signal: int = signals.SIGKILL) -> None:
+        """Send all live tasks a signal; that there are none is no error.
+
+        Source: `pip_kill_all_child_tasks(3)`
+        """
+        self._open().kill_all(signal)
+
+    def abort(self) -> None:
+        """Kill and reap all tasks at once and close the Root, without giving others a turn.
+
+        It blocks the loop until the tasks are reaped, a second at the most.  Whoever waits for one
+        of them gets its status; the block's own exit does nothing afterwards.
+
+        Raises:
+            TasksAliveError: tasks were left that do not die, in an uninterruptible sleep (EBUSY).
+
+        Source: `pip_abort(3)`, which ends the root too
+        """
+        core = self._open()
+        left = core.abort()
+        close_core(core)
+        if left > 0:
+            raise TasksAliveError(left)
+
+    def events(self) -> EventStream:
+        """What happens to tasks from now on: an async iterator over `Exited`.
+
+        Each stream has all events, however tasks are collected.  It keeps those that were not
+        fetched without limit, and ends when the Root is closed.
+        """
+        return self._open().listeners.listen()
+
+    def statistics(self) -> RootStatistics:
+        """The state of the native core at this moment."""
+        return self._open().client.statistics()
+
+    def __repr__(self) -> str:
+        if self._core is None:
+            return f"<aiopip.Root not entered max_tasks={self._max_tasks}>"
+        state = f"{self._core.phase.value} max_tasks={self._max_tasks}"
+        return f"<aiopip.Root {state} alive={len(self._core.live)}>"
+
+    def _open(self) -> Core:
+        if self._core is None:
+            raise ClosedError("the Root is not open yet: `async with aiopip.Root() as root:`")
+        self._core.check()
+        return self._core
+
+    def _own(self, task: object) -> Task:
+        if not isinstance(task, Task) or not task.belongs_to(self._open()):
+            raise InvalidTaskError(task)
+        return task

@@ -1,0 +1,70 @@
+"""What the Root knows of one task.
+
+The internal side of a `Task`, which has the methods: the collector, the launcher and the imports
+each keep here what they need to find when an event names the task.  It refers to no Task and to no
+Root, so it is part of no reference cycle.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aiopip._loop import Future
+    from aiopip._status import ExitStatus
+
+
+class TaskState:
+    """One task from the moment that the native core has given it a slot.
+
+    Attributes:
+        pipid: its PiP ID, the number of its slot.
+        generation: which use of the slot; the two name a task for ever.
+        name: what it is called.
+        pid: its process ID, 0 until it has started.
+        status: how it ended, None while it has not.
+        shared: whether it is in the Root's address space, as far as is known.
+        loaded: whether the preloaded library has reported in, None while that is unknown.
+        collected: whether its status has been reported to somebody.
+        end_order: the how manieth end of the Root this was.
+        waiters: the pending `wait()`s.
+        reporting: how many of them were woken by the end and have not run since.
+        imports: the pending imports from it, each a name and a future.
+    """
+
+    __slots__ = (
+        "collected",
+        "end_order",
+        "generation",
+        "imports",
+        "loaded",
+        "name",
+        "pid",
+        "pipid",
+        "reporting",
+        "shared",
+        "status",
+        "waiters",
+    )
+
+    def __init__(self, pipid: int, generation: int, name: str) -> None:
+        self.pipid = pipid
+        self.generation = generation
+        self.name = name
+        self.pid = 0
+        self.status: ExitStatus | None = None
+        self.loaded: bool | None = None
+        self.shared = True
+        self.collected = False
+        self.end_order = 0
+        self.waiters: list[Future[None]] = []
+        self.reporting = 0
+        self.imports: list[tuple[bytes, Future[Any]]] = []
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What names the task in the native core's events."""
+        return self.pipid, self.generation
+
+    def __str__(self) -> str:
+        return f"task {self.name!r} (PiP ID {self.pipid}, process {self.pid})"

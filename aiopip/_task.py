@@ -1,0 +1,188 @@
+"""A task as its users see it."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from aiopip._errors import ClosedError
+from aiopip._region import Region
+
+if TYPE_CHECKING:
+    from aiopip._core import Core
+    from aiopip._state import TaskState
+    from aiopip._status import ExitStatus
+
+
+class Task:
+    """A PiP task: a process of its own in the address space of its Root.
+
+    Made by `Root.spawn`.  Dropping it leaves the task running; the Root waits for it.
+
+    Thread safety: the Root's loop thread only, but for the properties.
+    """
+
+    __slots__ = ("__weakref__", "_core", "_state")
+
+    def __init__(self, core: Core, state: TaskState) -> None:
+        """Made by `Root.spawn`."""
+        self._core = core
+        self._state = state
+
+    @property
+    def pid(self) -> int:
+        """The process ID."""
+        return self._state.pid
+
+    @property
+    def pipid(self) -> int:
+        """The PiP ID, 0 to max_tasks - 1; free for another task once this one's memory is gone."""
+        return self._state.pipid
+
+    @property
+    def name(self) -> str:
+        """The name: the last part of the program's path."""
+        return self._state.name
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How the task ended, None while it runs; looking does not collect it."""
+        return self._state.status
+
+    @property
+    def returncode(self) -> int | None:
+        """The status as a plain int, as subprocess has it; None while the task runs."""
+        return None if self._state.status is None else int(self._state.status)
+
+    @property
+    def loaded(self) -> bool | None:
+        """Whether aiopip's library was loaded into the task; None while that is not known.
+
+        A task that ended before its ld.so came so far (a missing library), or in which it cannot
+        be loaded (musl), has False: it was an ordinary task but for exports.
+        """
+        return self._state.loaded
+
+    @property
+    def shared(self) -> bool:
+        """Whether the task is in the Root's address space, which it leaves by execve(2).
+
+        After the task's end: whether it was when this was last asked.
+        """
+        return self._core.shares(self._state)
+
+    async def wait(self) -> ExitStatus:
+        """Wait until the task has ended, and collect it.
+
+        Any number may wait at once, and again later: all get the same status.
+
+        Returns:
+            The status: 0, 3, or -15 for SIGTERM.
+
+        Raises:
+            ClosedError: the Root was aborted, and the task could not be reaped in time.
+
+        Cancellation:
+            The task goes on.  It stays uncollected, unless another wait reported it.
+
+        Thread safety: loop thread only.
+
+        Source: `pip_wait(3)`, wait(2)
+        """
+        state = self._state
+        if state.status is None:
+            self._core.check()
+        status = await self._core.collector.wait(state)
+        if status is None:
+            raise ClosedError(f"the Root was closed before the end of {state} was known")
+        return status
+
+    def wait_nowait(self) -> ExitStatus:
+        """Collect the task if it has ended.
+
+        Returns:
+            The status.
+
+        Raises:
+            WouldBlock: it runs (EAGAIN).
+
+        Source: `pip_trywait(3)`
+        """
+        if self._state.status is None:
+            self._core.check()
+        return self._core.collector.wait_nowait(self._state)
+
+    def send_signal(self, signal: int) -> None:
+        """Send the task a signal.
+
+        Args:
+            signal: its number, or a member of `signal.Signals`.
+
+        Raises:
+            TaskEndedError: the task has ended (ESRCH, ProcessLookupError).
+            InvalidArgumentError: there is no such signal.
+            NotPermittedError: the task runs as another user (EPERM).
+
+        Source: `pip_kill(3)`, pidfd_send_signal(2)
+        """
+        self._core.kill(self._state, signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM; raises as `send_signal`."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL; raises as `send_signal`."""
+        self.send_signal(signal.SIGKILL)
+
+    async def named_import(self, name: str) -> Region:
+        """Import what the task exports under a name, once it has.
+
+        An import that was called before the task's end was reported finds what was exported before
+        that end.
+
+        Args:
+            name: 1 to 255 bytes of UTF-8.
+
+        Returns:
+            A Region without type and shape, for C exports an address alone; see `Region.cast`.  It
+            holds all of the task's memory, also beyond the task's end.
+
+        Raises:
+            ImportCanceledError: the task ended without the export, or its memory is gone
+                (ECANCELED).
+            InvalidArgumentError: the name has no bytes or too many.
+            ClosedError: the Root is closed.
+
+        Cancellation:
+            Nothing is held.
+
+        Thread safety: loop thread only.
+
+        Source: `pip_named_import(3)`
+        """
+        self._core.check()
+        return Region(await self._core.imports.wait(self._state, name), self)
+
+    def named_import_nowait(self, name: str) -> Region:
+        """Import what the task has exported under a name by now.
+
+        Raises:
+            WouldBlock: it has not (EAGAIN).
+            ImportCanceledError, InvalidArgumentError, ClosedError: as `named_import`.
+
+        Source: `pip_named_tryimport(3)`
+        """
+        self._core.check()
+        return Region(self._core.imports.import_nowait(self._state, name), self)
+
+    def belongs_to(self, core: object) -> bool:
+        """Whether it is a task of the Root with this core; for the Root."""
+        return self._core is core
+
+    def __repr__(self) -> str:
+        state = "running" if self.status is None else f"ended {self.status!r}"
+        return f"<aiopip.Task {self.name!r} pipid={self.pipid} pid={self.pid} {state}>"
+
+    def __str__(self) -> str:
+        return str(self._state)

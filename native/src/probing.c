@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * probing.c: one small task, run when the core is opened.  Where the preload cannot be loaded ld.so
+ * only warns, and tasks would run without a ledger: that is found here, not by what leaks later.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "core.h"
+
+#define DEADLINE_NS 10000000000UL
+
+/* Take the events that wait: 0 while the probe runs, 1 when it has ended well, -errno. */
+static int take_events(struct aiopip_client *client)
+{
+    struct aiopip_event events[4];
+    int count = aiopip_drain(client, events, 4), result = 0;
+
+    for (int i = 0; i < count; i++)
+        if (events[i].kind == AIOPIP_EVENT_FAILED)
+            result = -events[i].error;
+        else if (events[i].kind == AIOPIP_EVENT_EXITED && events[i].wait_status != 0)
+            result = -ENOEXEC;
+        else if (events[i].kind == AIOPIP_EVENT_EXITED)
+            result = events[i].flags & AIOPIP_EVENT_LOADED ? 1 : -ELIBACC;
+    return result;
+}
+
+/* Whether its slot is as if it had never been used; if not, an event will tell when to ask again. */
+static bool is_clean(struct aiopip_client *client)
+{
+    struct core *core = client->core;
+    struct slot *slot = core_slot(core, 0);
+
+    core_lock(core);
+    bool clean = atomic_load(&slot->state) == SLOT_FREE;
+    client->wants_reclaimed = !clean;
+    if (clean) {
+        atomic_store(&slot->generation, 0);
+        core->spawned = core->ended = core->failed = core->unloaded = 0;
+    }
+    core_unlock(core, SIDE_PROCESS);
+    return clean;
+}
+
+int probe_core(struct aiopip_client *client, const char *path)
+{
+    const struct aiopip_spawn_request request = {
+        .program = path,
+        .argv = path,
+        .argv_bytes = strlen(path) + 1,
+        .argc = 1,
+        .envp = "",
+        .stdio = {AIOPIP_STDIO_NULL, AIOPIP_STDIO_NULL, AIOPIP_STDIO_NULL},
+        .pipid = 0,
+    };
+    uint64_t generation, deadline = core_now_ns() + DEADLINE_NS;
+    int32_t pipid;
+    int result = aiopip_spawn(client, &request, &pipid, &generation), ended = 0;
+
+    while (result == 0 && !(ended && is_clean(client))) {
+        struct pollfd ready = {aiopip_fd(client), POLLIN, 0};
+        poll(&ready, 1, 100);
+        int taken = take_events(client);
+        ended = taken ? taken : ended;
+        if (core_now_ns() > deadline)
+            result = -ETIMEDOUT;
+    }
+    if (result < 0)
+        aiopip_abort(client, 1000);
+    return result < 0 ? result : ended < 0 ? ended : 0;
+}

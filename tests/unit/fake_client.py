@@ -1,0 +1,143 @@
+"""A native client without processes, so that tests decide which event comes when.
+
+It stands in for `aiopip._ffi.Client`.  `deliver` hands events over at once, within the running
+iteration of the loop: that is how a test has a start and a cancellation, or an end and a
+cancellation, meet in one iteration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from aiopip._records import Ended, Failed, Failure, Record, Started, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiopip
+    from aiopip._core import Core
+    from aiopip._ffi import Hold
+    from aiopip._request import SpawnRequest
+    from aiopip._statistics import RootStatistics
+
+
+class FakeClient:
+    """Records what is asked of it, and answers as told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.requests: list[SpawnRequest] = []
+        self.spawn_results: deque[int] = deque()
+        """What the next spawns return; 0 when it is empty."""
+        self.imports: dict[bytes, Hold | int] = {}
+        self.kill_result = 0
+        self.shares_result = 1
+        self.close_result = 0
+        self.left_after_abort = 0
+        self.on_abort: list[Record] = []
+        self.on_kill: Callable[[int], None] = lambda _signal: None
+        self.drain_now: Callable[[], None] = lambda: None
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._records: deque[Record] = deque()
+        self._spawned = 0
+
+    def fd(self) -> int:
+        return self._eventfd
+
+    def close(self) -> int:
+        self.calls.append(("close",))
+        os.close(self._eventfd)
+        return self.close_result
+
+    def abort(self, timeout_ms: int) -> int:
+        self.calls.append(("abort", timeout_ms))
+        self._records.extend(self.on_abort)
+        return self.left_after_abort
+
+    def spawn(self, request: SpawnRequest) -> tuple[int, int, int]:
+        self.requests.append(request)
+        result = self.spawn_results.popleft() if self.spawn_results else 0
+        if result == 0:
+            self._spawned += 1
+        return result, self._spawned - 1, self._spawned
+
+    def cancel(self, pipid: int, generation: int) -> int:
+        self.calls.append(("cancel", pipid))
+        return 0
+
+    def kill(self, pipid: int, generation: int, signal: int) -> int:
+        self.calls.append(("kill", pipid, signal))
+        self.on_kill(signal)
+        return self.kill_result
+
+    def shares(self, pipid: int, generation: int) -> int:
+        return self.shares_result
+
+    def acknowledge(self, pipid: int, generation: int) -> int:
+        self.calls.append(("acknowledge", pipid))
+        return 0
+
+    def drain(self) -> list[Record]:
+        taken = [self._records.popleft() for _ in range(min(64, len(self._records)))]
+        if not self._records:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._eventfd)
+        return taken
+
+    def named_import(self, pipid: int, generation: int, name: bytes) -> Hold | int:
+        self.calls.append(("import", pipid, name))
+        return self.imports.get(name, -errno.EAGAIN)
+
+    def statistics(self) -> RootStatistics:
+        raise NotImplementedError
+
+    # What a test does
+
+    def post(self, *records: Record) -> None:
+        """Have events wait; the loop finds them in its next iteration."""
+        self._records.extend(records)
+        os.eventfd_write(self._eventfd, 1)
+
+    def deliver(self, *records: Record) -> None:
+        """Have events dispatched now."""
+        self._records.extend(records)
+        self.drain_now()
+
+
+# Task number n of a FakeClient has PiP ID n and generation n + 1.
+
+
+def started(number: int) -> Started:
+    return Started(number, number + 1, 1000 + number)
+
+
+def ended(number: int, wait_status: int = 0, *, lost: bool = False, hold: bool = True) -> Ended:
+    return Ended(number, number + 1, wait_status, True, lost, hold, 10, 20, Usage(user_us=1500000))
+
+
+def failed(number: int, failure: Failure = Failure.CANCELLED, error: int = 0) -> Failed:
+    return Failed(number, number + 1, failure, error, "")
+
+
+class Stage:
+    """An open Root, its fake client, and what both need in a test."""
+
+    def __init__(self, root: aiopip.Root, client: FakeClient) -> None:
+        self.root = root
+        self.client = client
+        self.core = cast("Core", root._core)
+        client.drain_now = self.core.drain
+
+    async def task(self) -> aiopip.Task:
+        """A started task: number 0, 1, 2 ... in the order of these calls."""
+        number = len(self.client.requests)
+        self.client.post(started(number))
+        return await self.root.spawn("program")
+
+    def calls(self, *names: str) -> list[tuple[object, ...]]:
+        """The calls of these names, in their order."""
+        return [call for call in self.client.calls if call[0] in names]

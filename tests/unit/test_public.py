@@ -1,0 +1,105 @@
+"""What the package shows, and where it lives."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+import aiopip
+from aiopip import _ffi
+from aiopip._native import ffi, lib
+from aiopip._records import Failure
+
+PACKAGE = Path(str(resources.files("aiopip")))
+NATIVE = Path(__file__).parents[2] / "native"
+
+
+def definitions() -> dict[str, list[str]]:
+    """The names that each module of the package defines at its top."""
+    found: dict[str, list[str]] = {}
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                found.setdefault(node.name, []).append(path.stem)
+    return found
+
+
+@pytest.mark.parametrize("name", aiopip.__all__)
+def test_public_name_has_one_home(name: str) -> None:
+    homes = definitions()[name]
+    assert len(homes) == 1
+    assert homes[0].startswith("_")
+    assert getattr(aiopip, name).__module__ == f"aiopip.{homes[0]}"
+
+
+def test_all_is_what_is_there() -> None:
+    shown = {
+        name
+        for name, value in vars(aiopip).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert shown - {"check_platform"} == set(aiopip.__all__)
+
+
+def test_init_has_no_logic() -> None:
+    body = ast.parse((PACKAGE / "__init__.py").read_text()).body
+    plain = (ast.ImportFrom, ast.Assign, ast.Expr)
+    assert all(isinstance(node, plain) for node in body)
+    calls = [
+        node for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ]
+    assert [ast.unparse(call) for call in calls] == ["check_platform()"]
+
+
+@pytest.mark.parametrize("name", aiopip.__all__)
+def test_public_definition_has_a_docstring(name: str) -> None:
+    value = getattr(aiopip, name)
+    assert inspect.getdoc(value)
+    for part, member in vars(value).items() if inspect.isclass(value) else ():
+        if not part.startswith("_") and (
+            inspect.isfunction(member) or isinstance(member, property)
+        ):
+            assert inspect.getdoc(member), f"{name}.{part}"
+
+
+def test_one_module_imports_the_extension() -> None:
+    users = {
+        path.stem for path in PACKAGE.glob("*.py") if "aiopip._native import" in path.read_text()
+    }
+    assert users == {"_ffi"}
+
+
+def test_failures_are_those_of_the_header() -> None:
+    for failure in Failure:
+        assert getattr(lib, f"AIOPIP_FAILED_{failure.name}") == failure
+    named = [name for name in dir(lib) if name.startswith("AIOPIP_FAILED_")]
+    assert len(named) == len(Failure)
+
+
+def test_every_function_of_the_header_is_declared() -> None:
+    header = (NATIVE / "include" / "aiopip.h").read_text()
+    code = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    functions = set(re.findall(r"\b(aiopip_\w+)\(", code))
+    assert functions == {name for name in dir(lib) if name.startswith("aiopip_")}
+
+
+def test_every_statistic_of_the_header_is_a_field() -> None:
+    fields = [name for name, _ in ffi.typeof("struct aiopip_statistics").fields]  # type: ignore[attr-defined]
+    assert fields == [field.name for field in dataclasses.fields(aiopip.RootStatistics)]
+
+
+def test_statistics_are_frozen() -> None:
+    values = dict.fromkeys((field.name for field in dataclasses.fields(aiopip.RootStatistics)), 0)
+    statistics = aiopip.RootStatistics(**values)  # type: ignore[arg-type]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        statistics.alive = 1  # type: ignore[misc]
+
+
+def test_slots_are_as_many_as_the_header_has() -> None:
+    assert _ffi.MAX_TASKS == 4096
