@@ -92,9 +92,13 @@ static inline long arch_clone(long number, long a, long b, long c, long d, long 
     return result;
 }
 
-/* Enter a program as the kernel does after execve: rdx is what it registers with atexit. */
+/* Enter a program as the kernel does after execve: rdx is what it registers with atexit, and the
+ * floating-point modes are the defaults, whatever those of the cloning thread were. */
 static inline __attribute__((noreturn)) void arch_enter(uintptr_t entry, uintptr_t stack)
 {
+    static const uint32_t mxcsr = 0x1f80;
+
+    __asm__ volatile("fninit\n\tldmxcsr %0" : : "m"(mxcsr));
     __asm__ volatile("mov %[stack], %%rsp\n\t"
                      "xor %%edx, %%edx\n\t"
                      "xor %%ebp, %%ebp\n\t"
@@ -121,8 +125,8 @@ static inline void arch_write_jump(uint8_t *at, uintptr_t target)
 /* The stub behind patched mmap calls of ld.so, in arch_x86_64.S; see image.c. */
 extern const char arch_loader_mmap[] __attribute__((visibility("hidden")));
 
-/* The bytes of one instruction that only computes a register other than rax from registers, and so
- * does the same anywhere: mov, xor or movslq between registers.  0: another one. */
+/* The bytes of one instruction that only computes a register from registers, rax not among them, and
+ * so does the same anywhere: mov, xor or movslq.  0: another one. */
 static inline size_t arch_register_move(const uint8_t *code, size_t left)
 {
     size_t prefix = left > 0 && (code[0] & 0xf0) == 0x40;
@@ -131,12 +135,11 @@ static inline size_t arch_register_move(const uint8_t *code, size_t left)
     if (left < prefix + 2 || code[prefix + 1] < 0xc0)
         return 0;
     uint8_t opcode = code[prefix], registers = code[prefix + 1];
-    bool into_rm = opcode == 0x89 || opcode == 0x31;
-    if (!into_rm && opcode != 0x8b && opcode != 0x33 && opcode != 0x63)
+    if (opcode != 0x89 && opcode != 0x31 && opcode != 0x8b && opcode != 0x33 && opcode != 0x63)
         return 0;
-    unsigned target =
-        into_rm ? (registers & 7U) | (rex & 1U) << 3 : (registers >> 3 & 7U) | (rex & 4U) << 1;
-    return target == 0 ? 0 : prefix + 2;
+    unsigned rm = (registers & 7U) | (rex & 1U) << 3;
+    unsigned reg = (registers >> 3 & 7U) | (rex & 4U) << 1;
+    return rm == 0 || reg == 0 ? 0 : prefix + 2; /* rax is another one in the trampoline */
 }
 
 /* "mov $9, %eax; ... syscall": mmap, as compilers write it, with register moves in between.  The

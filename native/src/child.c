@@ -79,7 +79,7 @@ static void place_descriptors(struct task_block *block)
         if (result < 0)
             fail(block, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i), result);
     }
-    if (sys3(SYS_close_range, 3, LAST_DESCRIPTOR, 0) == -ENOSYS) {
+    if (sys3(SYS_close_range, 3, LAST_DESCRIPTOR, 0) < 0) { /* not there, or forbidden */
         struct kernel_rlimit limit = {0};
         sys4(SYS_prlimit64, 0, RESOURCE_NOFILE, 0, (long)(uintptr_t)&limit);
         for (long i = 3; i < (long)limit.soft; i++)

@@ -171,7 +171,7 @@ static bool is_going(const struct core *core, int32_t pipid)
     const struct task *task = &core->tasks[pipid];
 
     return atomic_load(&core->control->slots[pipid].state) == SLOT_ENDED &&
-           (task->memory != MEMORY_HELD || !task->acknowledged);
+           task->memory != MEMORY_STUCK && (task->memory != MEMORY_HELD || !task->acknowledged);
 }
 
 /* The slot wanted, or the lowest free one: its number, -EBUSY or -EAGAIN. */

@@ -132,8 +132,10 @@ static int make_control(struct core *core, uint32_t max_tasks)
 
 static void free_core(struct core *core)
 {
-    if (core->control)
+    if (core->control) {
+        window_release(core->control);
         munmap(core->control, core->control->bytes);
+    }
     pthread_mutex_destroy(&core->lock);
     pthread_cond_destroy(&core->changed);
     free(core->tasks);
@@ -242,7 +244,8 @@ void core_sync_clients(struct core *core, enum core_side side, int self_pidfd)
         if (client->event_fds[side] >= 0)
             close(client->event_fds[side]);
         client->event_fds[side] = -1;
-        if (side == SIDE_REAPER) {
+        /* The spawner may not have come to it yet: then another message will follow. */
+        if (side == SIDE_REAPER && client->event_fds[SIDE_SPAWNER] < 0) {
             *at = client->next;
             free(client);
         } else {
@@ -279,11 +282,14 @@ static void stop_core(struct core *core)
         free(client);
     }
     /* What is still pending then, a process that we do not know runs on: it stays. */
+    core_lock(core);
     for (uint32_t i = 0; i < core->control->max_tasks; i++)
         if (core->tasks[i].memory == MEMORY_HELD && core->tasks[i].holds == 0) {
             window_unmap(core->control, (int32_t)i);
             core->tasks[i].memory = MEMORY_NONE;
         }
+    core->stopped = true;
+    core_unlock(core, SIDE_PROCESS);
 }
 
 /* The last client is gone. */

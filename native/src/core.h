@@ -79,11 +79,12 @@ struct request {
 };
 
 enum memory_state {
-    MEMORY_NONE,     /* nothing of the slot is mapped */
-    MEMORY_MAPPED,   /* it is, or may be */
-    MEMORY_PENDING,  /* ended; the reaper will see whether anything stands against unmapping it */
-    MEMORY_HELD,     /* ended; an import, or a missing acknowledgement, stands against it */
-    MEMORY_UNMAPPING /* being unmapped, without the lock */
+    MEMORY_NONE,      /* nothing of the slot is mapped */
+    MEMORY_MAPPED,    /* it is, or may be */
+    MEMORY_PENDING,   /* ended; the reaper will see whether anything stands against unmapping it */
+    MEMORY_HELD,      /* ended; an import, or a missing acknowledgement, stands against it */
+    MEMORY_UNMAPPING, /* being unmapped, without the lock */
+    MEMORY_STUCK      /* could not be unmapped: the slot is lost */
 };
 
 /* The root's record of a slot. */
@@ -99,6 +100,7 @@ struct task {
     bool failed; /* it ended with FAILED, not EXITED */
     enum memory_state memory;
     int32_t next;   /* in one of the reaper's lists */
+    bool asked;     /* by a timer, not by epoll, whether it has ended */
     uint32_t holds; /* of the root */
     int wait_status;
     uint64_t started_ns, ended_ns;
@@ -115,6 +117,7 @@ struct core {
     struct control *control;
     uint32_t references; /* one while it is open, one a hold */
     bool stopping;
+    bool stopped; /* there are no threads any more */
     pid_t pid;
     char *preload;
     struct aiopip_client *clients;
@@ -217,13 +220,14 @@ int attributes_read(struct thread_attributes *attributes);
 
 /* window.c */
 int window_reserve(struct control *control);
+void window_release(const struct control *control);
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);
-void window_unmap(struct control *control, int32_t pipid);
+int window_unmap(struct control *control, int32_t pipid);
 
-/* orphans.c: 1 when a process that is no task, and no child of one that lives, runs on our memory;
- * 0 when none; -errno when it cannot be told. */
-int orphans_exist(struct core *core);
+/* orphans.c: the processes that are no task, and no child of one that lives, and run on our memory.
+ * Their number, of which the first `most` are in orphans, or -errno when it cannot be told. */
+int orphans_find(struct core *core, pid_t *orphans, int most);
 bool on_our_memory(const struct core *core, pid_t pid);
 
 /* mappings.c */

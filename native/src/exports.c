@@ -66,17 +66,28 @@ int exports_find(const struct export_table *table, const char *name, size_t byte
     return found != NULL;
 }
 
-void exports_hold(_Atomic uint64_t *hold, uint64_t generation)
+bool exports_hold(_Atomic uint64_t *hold, uint64_t generation)
 {
     uint64_t old = atomic_load(hold), new;
 
     do {
-        bool same = old >> SHARED_HOLD_SHIFT == generation;
-        new = (same ? old : generation << SHARED_HOLD_SHIFT) + 1;
+        uint64_t count = old & SHARED_HOLD_COUNT, theirs = old >> SHARED_HOLD_SHIFT;
+        if (count && theirs > generation)
+            return false; /* another thread holds a later task of that slot: ours has ended */
+        if (theirs == generation && count == SHARED_HOLD_COUNT)
+            return true;
+        new = theirs == generation ? old + 1 : generation << SHARED_HOLD_SHIFT | 1;
     } while (!atomic_compare_exchange_weak(hold, &old, new));
+    return true;
 }
 
-void exports_drop(_Atomic uint64_t *hold)
+void exports_drop(_Atomic uint64_t *hold, uint64_t generation)
 {
-    atomic_fetch_sub(hold, 1);
+    uint64_t old = atomic_load(hold);
+
+    do {
+        uint64_t count = old & SHARED_HOLD_COUNT;
+        if (old >> SHARED_HOLD_SHIFT != generation || !count || count == SHARED_HOLD_COUNT)
+            return;
+    } while (!atomic_compare_exchange_weak(hold, &old, old - 1));
 }

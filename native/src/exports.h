@@ -15,8 +15,10 @@ int exports_add(struct export_table *table, const char *name, size_t bytes, void
 /* Find a name: 1 with *address set, or 0.  Anybody, while the owner's memory is held. */
 int exports_find(const struct export_table *table, const char *name, size_t bytes, void **address);
 
-/* Count one more hold on a slot's memory in a hold table, or one less.  Owner of the table. */
-void exports_hold(_Atomic uint64_t *hold, uint64_t generation);
-void exports_drop(_Atomic uint64_t *hold);
+/* Count one more hold on a slot's memory in a hold table, or one less.  Owner of the table, any of
+ * its threads.  False when the slot has had a later task by then.  A count that has reached its
+ * limit stays. */
+bool exports_hold(_Atomic uint64_t *hold, uint64_t generation);
+void exports_drop(_Atomic uint64_t *hold, uint64_t generation);
 
 #endif

@@ -21,7 +21,7 @@
 #include "descriptor.h"
 #include "elf_file.h"
 
-#define IMAGE_FILE_MAX (64UL << 20)
+#define IMAGE_MAX (64UL << 20) /* of the file, and of its memory */
 #define ISLAND_ALIGNMENT 16
 #define SPARE_BYTES (64UL << 10)
 
@@ -47,7 +47,7 @@ static int take_segments(struct image *image, const struct elf_file *elf)
         size_t end = align_up(load->p_vaddr + load->p_memsz, ARCH_PAGE);
         off_t offset = (off_t)(load->p_offset & -ARCH_PAGE);
         int protection = protection_of(load->p_flags);
-        if (last && start < last->end)
+        if ((last && start < last->end) || end > IMAGE_MAX)
             return -ENOEXEC;
         if (last && start == last->end && !((protection | last->protection) & PROT_WRITE) &&
             offset - last->offset == (off_t)(start - last->start)) {
@@ -178,8 +178,8 @@ static int read_image(int file, const struct stat *status, const char *path, str
 {
     struct elf_file elf;
 
-    if (!S_ISREG(status->st_mode) || (uint64_t)status->st_size > IMAGE_FILE_MAX)
-        return program_fail(error, AIOPIP_FAILED_INTERPRETER, EACCES, "%s", path);
+    if ((uint64_t)status->st_size > IMAGE_MAX)
+        return program_fail(error, AIOPIP_FAILED_INTERPRETER, EFBIG, "%s", path);
     int result = elf_read(file, (uint64_t)status->st_size, path, &elf, error);
     if (result == 0 && (result = take_segments(image, &elf)) < 0)
         result = program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC, "%s: segments", path);
@@ -234,6 +234,8 @@ int image_find(struct image **list, const char *path, struct image **found,
             *found = at;
             return 0;
         }
+    if (!S_ISREG(status.st_mode)) /* to open a device may have effects */
+        return program_fail(error, AIOPIP_FAILED_INTERPRETER, EACCES, "%s", path);
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0)
         return program_fail(error, AIOPIP_FAILED_INTERPRETER, errno, "%s", path);

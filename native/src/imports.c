@@ -20,13 +20,13 @@ struct aiopip_hold {
 static void let_go(struct core *core, int32_t pipid)
 {
     struct task *task = &core->tasks[pipid];
-    bool last = --task->holds == 0, closed = core->clients == NULL;
+    bool last = --task->holds == 0;
 
-    if (last && closed && task->memory != MEMORY_NONE) {
+    if (last && core->stopped && task->memory == MEMORY_HELD) {
         /* The reaper is gone: what it would do is done here. */
         window_unmap(core->control, pipid);
         task->memory = MEMORY_NONE;
-    } else if (last && !closed) {
+    } else if (last && !core->stopped) {
         core->holds_changed = true;
         shared_wake_spawner(core->control);
     }
@@ -106,8 +106,8 @@ int aiopip_hold_check(const aiopip_hold *hold, uintptr_t address, size_t bytes)
 {
     if (hold->core->pid != getpid())
         return -ESRCH;
-    return is_of(hold->core, hold->pipid, address, bytes) ? mappings_check(address, bytes)
-                                                          : -EFAULT;
+    return bytes && is_of(hold->core, hold->pipid, address, bytes) ? mappings_check(address, bytes)
+                                                                   : -EFAULT;
 }
 
 void aiopip_hold_release(aiopip_hold *hold)

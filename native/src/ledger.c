@@ -6,7 +6,8 @@
  * leave a mapping that nobody knows of.  So the address is chosen here, in the task's own window,
  * and asked for with MAP_FIXED_NOREPLACE: whatever a dead task had mapped is found by unmapping the
  * window.  The cursor only grows, and starts over at the end of the window; what is in the way then
- * is jumped over in growing steps.
+ * is jumped over in growing steps.  What no window takes goes to extents, ranges that a task adds to
+ * its window.
  */
 #include "ledger.h"
 
@@ -32,12 +33,25 @@ static long raw_mmap(uintptr_t address, size_t bytes, long protection, long flag
 
 /* ---- Mappings outside the window ------------------------------------------------------------ */
 
-/* Write [start, end) down; NULL when the table is full, and then it is counted.
+/* Whether one entry has all of [start, end): what a program commits of memory that it had reserved. */
+static int outside_has(struct task_block *block, uintptr_t start, uintptr_t end)
+{
+    for (int i = 0; i < SHARED_OUTSIDE; i++) {
+        uintptr_t to = atomic_load(&block->outside[i].end);
+        if (to > 1 && end <= to && atomic_load(&block->outside[i].start) <= start)
+            return 1;
+    }
+    return 0;
+}
+
+/* Write [start, end) down, unless it is; NULL when it was, or the table is full, which is counted.
  *
- * A thread claims an entry by its end, so two never write one.  Killed before the end is published,
- * the thread has not mapped anything yet. */
+ * A thread claims an entry by its end, so two never write one, and who is killed before the end is
+ * published has written nothing. */
 static struct outside *outside_add(struct task_block *block, uintptr_t start, uintptr_t end)
 {
+    if (outside_has(block, start, end))
+        return NULL;
     for (int i = 0; i < SHARED_OUTSIDE; i++) {
         struct outside *entry = &block->outside[i];
         uintptr_t none = 0;
@@ -53,26 +67,28 @@ static struct outside *outside_add(struct task_block *block, uintptr_t start, ui
 
 /* Strike [start, end) before it is unmapped: from then on it may be somebody else's.
  *
- * Pieces that stay are written down before the entry shrinks; killed in between, the task leaves
- * two entries that overlap, and the reclaimer merges them. */
+ * The entry is claimed as a free one is, so that another thread neither changes nor reuses it.  The
+ * piece behind the range is written down first; killed in between, a task leaves a piece that it
+ * had mapped and nobody knows of, never one that is not its own. */
 static void outside_strike(struct task_block *block, uintptr_t start, uintptr_t end)
 {
     for (int i = 0; i < SHARED_OUTSIDE; i++) {
         struct outside *entry = &block->outside[i];
-        uintptr_t to = atomic_load(&entry->end);
-        if (to <= 1)
+        uintptr_t to = atomic_load(&entry->end), from = atomic_load(&entry->start);
+        if (to <= 1 || to <= start || end <= from ||
+            !atomic_compare_exchange_strong(&entry->end, &to, 1))
             continue;
-        uintptr_t from = atomic_load(&entry->start);
-        if (to <= start || end <= from)
-            continue;
+        from = atomic_load(&entry->start); /* ours now */
         if (from < start && end < to)
             outside_add(block, end, to);
-        if (from < start)
+        if (from < start) {
             atomic_store(&entry->end, start);
-        else if (end < to)
+        } else if (end < to) {
             atomic_store(&entry->start, end);
-        else
+            atomic_store(&entry->end, to);
+        } else {
             atomic_store(&entry->end, 0);
+        }
     }
 }
 
@@ -107,55 +123,123 @@ static size_t alignment_of(size_t bytes, long flags)
     return bytes >= ARCH_HUGE_PAGE ? ARCH_HUGE_PAGE : ARCH_PAGE;
 }
 
-static long place(struct control *control, struct slot *slot, struct task_block *block,
-                  size_t bytes, long protection, long flags, long descriptor, long offset)
+/* What is to be mapped. */
+struct wanted {
+    size_t bytes, rounded, alignment;
+    long protection, flags, descriptor, offset;
+};
+
+/* Map between first and end, at the cursor or behind what is in the way; -EEXIST when there is no
+ * room. */
+static long place_in(_Atomic uintptr_t *cursor, uintptr_t first, uintptr_t end,
+                     const struct wanted *wanted)
+{
+    size_t skip = 0;
+
+    for (int i = 0; i < PLACE_TRIES; i++) {
+        uintptr_t at = take(cursor, first, end, wanted->rounded, wanted->alignment, skip);
+        if (at + wanted->rounded > end)
+            break;
+        long result = raw_mmap(at, wanted->bytes, wanted->protection,
+                               wanted->flags | KERNEL_MAP_FIXED_NOREPLACE, wanted->descriptor,
+                               wanted->offset);
+        if (result != -EEXIST)
+            return result;
+        skip = skip ? skip * 2 : PLACE_SKIP;
+    }
+    return -EEXIST;
+}
+
+/* Give the task another range beside its window, out of the area that all tasks share: of a window's
+ * size, or as large as what is wanted needs.  That it is free is seen by reserving it; from then on
+ * it is in the ledger as a whole.  NULL when there is none. */
+static struct extent *add_extent(struct task_block *block, const struct wanted *wanted)
+{
+    struct control *control = block->control;
+    size_t least = align_up(wanted->rounded + wanted->alignment, ARCH_HUGE_PAGE);
+    const struct wanted range = {
+        .bytes = least > control->window_bytes ? least : control->window_bytes,
+        .rounded = least > control->window_bytes ? least : control->window_bytes,
+        .alignment = ARCH_HUGE_PAGE,
+        .protection = PROT_NONE,
+        .flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+        .descriptor = -1,
+    };
+
+    for (int i = 0; i < SHARED_EXTENTS; i++) {
+        struct extent *extent = &block->extents[i];
+        uintptr_t none = 0;
+        if (!atomic_compare_exchange_strong(&extent->start, &none, 1))
+            continue;
+        long at = least > wanted->rounded
+                      ? place_in(&control->overflow_cursor, control->overflow_start,
+                                 control->overflow_end, &range)
+                      : -ENOMEM;
+        if (failed(at)) {
+            atomic_store(&extent->start, 0);
+            return NULL;
+        }
+        extent->end = (uintptr_t)at + range.rounded;
+        outside_add(block, (uintptr_t)at, extent->end);
+        sys2(SYS_munmap, at, (long)range.rounded);
+        atomic_store(&extent->cursor, (uintptr_t)at);
+        atomic_store(&extent->start, (uintptr_t)at);
+        return extent;
+    }
+    return NULL;
+}
+
+static long place(struct slot *slot, struct task_block *block, size_t bytes, long protection,
+                  long flags, long descriptor, long offset)
 {
     size_t alignment = alignment_of(bytes, flags);
     size_t rounded = align_up(bytes, flags & MAP_HUGETLB ? alignment : ARCH_PAGE);
-    size_t skip = 0;
+    const struct wanted wanted = {bytes, rounded, alignment, protection, flags, descriptor, offset};
+    long result = -EEXIST;
 
     if (rounded == 0 || rounded < bytes) /* 0, or beyond any space: the kernel says which error */
         return raw_mmap(0, bytes, protection, flags, descriptor, offset);
-    flags |= KERNEL_MAP_FIXED_NOREPLACE;
-    for (int i = 0; i < PLACE_TRIES && rounded + alignment <= control->window_bytes / 2; i++) {
-        uintptr_t at =
-            take(&slot->cursor, block->window_first, block->window_end, rounded, alignment, skip);
-        long result = raw_mmap(at, bytes, protection, flags, descriptor, offset);
-        if (result != -EEXIST)
-            return result;
-        skip = skip ? skip * 2 : PLACE_SKIP;
+    /* A mapping larger than half the window would have the cursor start over at once. */
+    if (rounded <= (block->window_end - block->window_start) / 2)
+        result = place_in(&slot->cursor, block->window_first, block->window_end, &wanted);
+    for (int i = 0; result == -EEXIST && i < SHARED_EXTENTS; i++) {
+        struct extent *extent = &block->extents[i];
+        uintptr_t start = atomic_load(&extent->start);
+        if (start > 1 && rounded <= extent->end - start)
+            result = place_in(&extent->cursor, start, extent->end, &wanted);
     }
-    /* Larger than half a window, or the window is full: the area that all tasks share.  Nobody else
-     * gets these addresses from it until it starts over, so to write them down first is safe. */
-    for (int i = 0; i < PLACE_TRIES; i++) {
-        uintptr_t at = take(&control->overflow_cursor, control->overflow_start,
-                            control->overflow_end, rounded, alignment, skip);
-        if (at + rounded > control->overflow_end)
-            break;
-        struct outside *entry = outside_add(block, at, at + rounded);
-        long result = raw_mmap(at, bytes, protection, flags, descriptor, offset);
-        if (!failed(result))
-            return result;
-        if (entry)
-            atomic_store(&entry->end, 0);
-        if (result != -EEXIST)
-            return result;
-        skip = skip ? skip * 2 : PLACE_SKIP;
-    }
-    return -ENOMEM;
+    struct extent *extent = result == -EEXIST ? add_extent(block, &wanted) : NULL;
+    if (extent)
+        result = place_in(&extent->cursor, atomic_load(&extent->start), extent->end, &wanted);
+    if (result != -EEXIST)
+        return result;
+    /* Anywhere; known a moment too late, if the task is killed right now. */
+    result = raw_mmap(0, bytes, protection, flags, descriptor, offset);
+    if (!failed(result))
+        outside_add(block, (uintptr_t)result, (uintptr_t)result + rounded);
+    return result;
 }
 
 /* ---- The calls ------------------------------------------------------------------------------ */
 
-/* Map at an address outside the window, or fail. */
+/* Map at an address outside the window, or fail.
+ *
+ * MAP_FIXED puts an end to whatever is there, so the range may be written down before.  Where
+ * somebody else's mapping makes the call fail it must not: a task killed in between would have it
+ * unmapped.  Then a task killed behind the call leaves a mapping that nobody knows of. */
 static long map_outside(struct task_block *block, uintptr_t address, size_t bytes, long protection,
                         long flags, long descriptor, long offset)
 {
     uintptr_t end = address + align_up(bytes, ARCH_PAGE);
+    struct outside *entry = NULL;
+
     if (end <= address)
         return -ENOMEM;
-    struct outside *entry = outside_add(block, address, end);
+    if (!(flags & KERNEL_MAP_FIXED_NOREPLACE))
+        entry = outside_add(block, address, end);
     long result = raw_mmap(address, bytes, protection, flags, descriptor, offset);
+    if (!failed(result) && flags & KERNEL_MAP_FIXED_NOREPLACE)
+        outside_add(block, address, end);
     if (failed(result) && entry)
         atomic_store(&entry->end, 0);
     return result;
@@ -185,7 +269,7 @@ long ledger_mmap(struct task_block *block, uintptr_t address, size_t bytes, long
         if (!failed(result))
             return result;
     }
-    return place(block->control, block->slot, block, bytes, protection, flags, descriptor, offset);
+    return place(block->slot, block, bytes, protection, flags, descriptor, offset);
 }
 
 long ledger_munmap(struct task_block *block, uintptr_t address, size_t bytes)
@@ -208,9 +292,12 @@ long ledger_mremap(struct task_block *block, uintptr_t address, size_t bytes, si
     int inside = in_window(block, address, new_bytes);
 
     if (flags & MREMAP_FIXED) {
-        if (!in_window(block, new_address, new_bytes))
-            outside_add(block, new_address, new_address + rounded);
+        struct outside *entry = in_window(block, new_address, new_bytes)
+                                    ? NULL
+                                    : outside_add(block, new_address, new_address + rounded);
         long result = raw_mremap(address, bytes, new_bytes, flags, new_address);
+        if (failed(result) && entry)
+            atomic_store(&entry->end, 0);
         if (!failed(result) && !in_window(block, address, bytes) && !(flags & MREMAP_DONTUNMAP))
             outside_strike(block, address, address + align_up(bytes, ARCH_PAGE));
         return result;
@@ -225,7 +312,7 @@ long ledger_mremap(struct task_block *block, uintptr_t address, size_t bytes, si
     }
     if (!(flags & MREMAP_MAYMOVE))
         return -ENOMEM;
-    long target = place(block->control, block->slot, block, new_bytes, PROT_NONE,
+    long target = place(block->slot, block, new_bytes, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (failed(target))
         return target;
@@ -265,5 +352,5 @@ long ledger_loader_mmap(uintptr_t site, size_t bytes, long protection, long flag
     if (spare)
         return (long)spare;
     atomic_fetch_add_explicit(&control->mappings_made, 1, memory_order_relaxed);
-    return place(control, slot, slot->block, bytes, protection, flags, descriptor, offset);
+    return place(slot, slot->block, bytes, protection, flags, descriptor, offset);
 }

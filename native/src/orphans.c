@@ -18,6 +18,7 @@
 #include "core.h"
 
 #define STAT_BYTES 1024
+#define ALIKE_TRIES 8
 
 static ssize_t read_file(pid_t pid, const char *name, char *buffer, size_t bytes)
 {
@@ -34,35 +35,60 @@ static ssize_t read_file(pid_t pid, const char *name, char *buffer, size_t bytes
     return got < 0 ? -errno : got;
 }
 
-/* The parent of a process; 0 when it is gone. */
+/* The parent of a process; 0 when that is gone, -errno when it cannot be told. */
 static pid_t parent_of(pid_t pid)
 {
     char text[STAT_BYTES];
     int parent = 0;
+    ssize_t bytes = read_file(pid, "stat", text, sizeof text);
 
-    if (read_file(pid, "stat", text, sizeof text) <= 0)
+    if (bytes == -ENOENT || bytes == -ESRCH)
         return 0;
+    if (bytes < 0)
+        return (pid_t)bytes;
     const char *behind_comm = strrchr(text, ')');
-    if (behind_comm)
-        sscanf(behind_comm + 1, " %*c %d", &parent);
-    return parent;
+    return behind_comm && sscanf(behind_comm + 1, " %*c %d", &parent) == 1 ? parent : -EINVAL;
 }
 
-/* Pages of address space, as anybody may read. */
-static long size_of(pid_t pid)
+/* What /proc/PID/stat tells of a process's memory. */
+struct memory {
+    unsigned long bytes, start_code, end_code, start_stack;
+};
+
+static bool memory_of(pid_t pid, struct memory *memory)
 {
     char text[STAT_BYTES];
 
-    return read_file(pid, "statm", text, sizeof text) > 0 ? strtol(text, NULL, 10) : -1;
+    if (read_file(pid, "stat", text, sizeof text) <= 0)
+        return false;
+    const char *behind_comm = strrchr(text, ')');
+    return behind_comm &&
+           sscanf(behind_comm + 1,
+                  " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d"
+                  " %*u %lu %*d %*u %lu %lu %lu",
+                  &memory->bytes, &memory->start_code, &memory->end_code,
+                  &memory->start_stack) == 4;
 }
 
-/* Where kcmp is refused: a process on our memory has just our size, and ours may change while it is
- * read.  One that only happens to be alike makes us wait, which does no harm. */
+/* Where kcmp is refused: a process on our memory has our program's addresses (as our children by
+ * fork have too) and just our size, which may change while it is read.  One that only happens to be
+ * alike makes us wait, which does no harm. */
 static bool alike(const struct core *core, pid_t pid)
 {
-    long before = size_of(core->pid), size = size_of(pid), after = size_of(core->pid);
+    struct memory before, theirs, after;
 
-    return size > 0 && (before != after || size == before);
+    for (int i = 0; i < ALIKE_TRIES; i++) {
+        if (!memory_of(core->pid, &before))
+            return true;
+        if (!memory_of(pid, &theirs) || theirs.bytes == 0)
+            return false;
+        if (theirs.start_code != before.start_code || theirs.end_code != before.end_code ||
+            theirs.start_stack != before.start_stack)
+            return false;
+        if (memory_of(core->pid, &after) && before.bytes == after.bytes)
+            return theirs.bytes == before.bytes;
+    }
+    return true;
 }
 
 bool on_our_memory(const struct core *core, pid_t pid)
@@ -102,28 +128,41 @@ static bool is_member(const pid_t *pids, size_t count, pid_t pid)
     return bsearch(&pid, pids, count, sizeof *pids, compare_pids) != NULL;
 }
 
-int orphans_exist(struct core *core)
+/* A child of one that lives has its parent's memory to run on.  The root's children are its own, and
+ * the task that the spawner is just starting; where orphans come to the root they cannot be told
+ * apart, and all are waited for: none takes long. */
+static bool is_orphan(const struct core *core, const pid_t *pids, size_t count, pid_t parent,
+                      bool adopts)
+{
+    if (parent == core->pid)
+        return adopts;
+    return parent != 0 && !is_member(pids, count, parent);
+}
+
+int orphans_find(struct core *core, pid_t *orphans, int most)
 {
     size_t count = 0;
-    DIR *processes = opendir("/proc");
     int found = 0, adopts = 0;
+    pid_t parent = 0;
+    DIR *processes = opendir("/proc");
 
     prctl(PR_GET_CHILD_SUBREAPER, &adopts);
     adopts |= core->pid == 1;
     if (!processes)
         return -errno;
     pid_t *pids = members(core, &count);
-    for (struct dirent *entry; pids && !found && (entry = readdir(processes)) != NULL;) {
+    for (struct dirent *entry; pids && parent >= 0 && (entry = readdir(processes)) != NULL;) {
         pid_t pid = atoi(entry->d_name);
         if (pid <= 0 || is_member(pids, count, pid) || !on_our_memory(core, pid))
             continue;
-        /* A child of one that lives has its parent's memory to run on.  The root's children are its
-         * own, and the task that the spawner is just starting; where orphans come to the root they
-         * cannot be told apart, and all are waited for: none takes long. */
-        pid_t parent = parent_of(pid);
-        found = parent == core->pid ? adopts : parent != 0 && !is_member(pids, count, parent);
+        parent = parent_of(pid);
+        if (!is_orphan(core, pids, count, parent, adopts))
+            continue;
+        if (found < most)
+            orphans[found] = pid;
+        found++;
     }
     closedir(processes);
     free(pids);
-    return pids ? found : -ENOMEM;
+    return !pids ? -ENOMEM : parent < 0 ? parent : found;
 }

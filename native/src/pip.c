@@ -114,6 +114,19 @@ static bool is_to_come(struct slot *slot)
     return state == SLOT_QUEUED || (state == SLOT_FREE && atomic_load(&slot->generation) == 0);
 }
 
+/* Give the hold back.  Has the exporter ended, the reaper may have seen it and put the memory aside:
+ * it is told to look again. */
+static void drop_exporter(struct task_block *block, struct exporter *exporter)
+{
+    if (!exporter->slot)
+        return;
+    exports_drop(exporter->hold, exporter->generation);
+    if (!runs(exporter)) {
+        atomic_store(&block->control->holds_dropped, 1);
+        shared_wake_spawner(block->control);
+    }
+}
+
 /* Hold the exporter's memory.  First the hold, then the look whether it still runs: the reaper first
  * marks the end, then reads the holds.  0, -ECANCELED, -EAGAIN (not started yet). */
 static int hold_exporter(struct task_block *block, int32_t pipid, struct exporter *exporter)
@@ -126,10 +139,11 @@ static int hold_exporter(struct task_block *block, int32_t pipid, struct exporte
     exporter->generation = atomic_load(&slot->generation);
     if (is_to_come(slot))
         return -EAGAIN;
-    exports_hold(exporter->hold, exporter->generation);
+    if (!exports_hold(exporter->hold, exporter->generation))
+        return -ECANCELED;
     atomic_store(&slot->held, 1);
     if (!runs(exporter)) {
-        exports_drop(exporter->hold);
+        drop_exporter(block, exporter);
         return -ECANCELED;
     }
     exporter->table = &slot->block->exports;
@@ -178,8 +192,7 @@ static int import(struct task_block *block, int pipid, const char *name, size_t 
         else if (!wait)
             result = -EAGAIN;
         if (result < 0) {
-            if (exporter.hold)
-                exports_drop(exporter.hold);
+            drop_exporter(block, &exporter);
             return result;
         }
         shared_futex_wait(exporter.doorbell, rings, NULL);

@@ -10,6 +10,7 @@
 #include "core.h"
 
 #define DEADLINE_NS 10000000000UL
+#define ABORT_MS 1000
 
 /* Take the events that wait: 0 while the probe runs, 1 when it has ended well, -errno. */
 static int take_events(struct aiopip_client *client)
@@ -67,7 +68,7 @@ int probe_core(struct aiopip_client *client, const char *path)
         if (core_now_ns() > deadline)
             result = -ETIMEDOUT;
     }
-    if (result < 0)
-        aiopip_abort(client, 1000);
+    if (result < 0 && aiopip_abort(client, ABORT_MS) > 0)
+        return 0; /* it cannot even be killed: the core must live on, and its spawns will tell */
     return result < 0 ? result : ended < 0 ? ended : 0;
 }

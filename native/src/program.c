@@ -204,6 +204,9 @@ static int read_script(struct program *program, const char *line, const char *pa
         char relative[PROGRAM_SCRIPT_LINE + 2];
         int printed = snprintf(relative, sizeof relative, "./%s", words[0]);
         *lookup = store(program, relative, (size_t)printed);
+        if (!*lookup)
+            return program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC, "%s: #! line is too long",
+                                path);
     } else {
         *lookup = program->words[0];
     }

@@ -29,10 +29,10 @@
 #define CONTROL_MARK UINT64_MAX
 #define NO_TASK (-1)
 #define PIDFD_NONE (-1)
-#define PIDFD_ASK (-2)
 #define UNWATCHED_WAIT_MS 10
 #define NO_MEMORY_WAIT_MS 1
-#define ORPHAN_WAIT_MAX_MS 64
+#define LOOK_WAIT_MAX_MS 64
+#define ORPHANS_MAX 64
 #define BLIND_WAIT_NS 100000000UL /* before unmapping, where orphans cannot be looked for */
 #define STOP_WAIT_NS 1000000000UL /* for orphans, when the core is closed */
 #define STATUS_LOST 0xff00        /* exited with 255, as asyncio has it */
@@ -42,15 +42,24 @@ struct list {
     int32_t first;
 };
 
+/* A process on a dead task's memory.  It was an orphan when it was first seen, so what ended later
+ * was not its parent. */
+struct orphan {
+    pid_t pid;
+    uint64_t first_seen_ns;
+};
+
 /* The reaper's own state. */
 struct reaper {
     struct core *core;
-    struct list suspects; /* a child by vfork may run on their memory */
-    struct list ready;    /* to be unmapped, unless an import stands against it */
-    struct list held;     /* an import did */
-    uint32_t unwatched;   /* tasks without a pidfd: asked one by one */
-    int orphan_wait_ms;   /* somebody was seen on a suspect's memory; 0: not so */
-    uint64_t last_end_ns;
+    struct list suspects;               /* a child by vfork may run on their memory */
+    struct list ready;                  /* to be unmapped, unless an import stands against it */
+    struct list held;                   /* an import did */
+    uint32_t unwatched;                 /* tasks that are asked one by one */
+    struct orphan orphans[ORPHANS_MAX]; /* those of the last look */
+    int orphan_count;
+    int look_wait_ms; /* between looks for orphans, while some stand against a suspect */
+    uint64_t next_look_ns;
     bool stopping;
 };
 
@@ -112,6 +121,14 @@ int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int d
     return 0;
 }
 
+/* No descriptor to watch it with, or one that says what waitid does not. */
+static void ask_by_timer(struct reaper *reaper, int32_t pipid)
+{
+    if (!reaper->core->tasks[pipid].asked)
+        reaper->unwatched++;
+    reaper->core->tasks[pipid].asked = true;
+}
+
 static void watch(struct reaper *reaper, int32_t pipid, int pidfd)
 {
     struct core *core = reaper->core;
@@ -125,8 +142,7 @@ static void watch(struct reaper *reaper, int32_t pipid, int pidfd)
     }
     if (pidfd >= 0)
         close(pidfd);
-    core->pidfds[pipid] = PIDFD_ASK;
-    reaper->unwatched++;
+    ask_by_timer(reaper, pipid);
 }
 
 static int receive(struct core *core, struct reaper_message *message, int *descriptor)
@@ -182,7 +198,7 @@ static int status_of(const siginfo_t *information)
     return (information->si_status & 0x7f) | (information->si_code == CLD_DUMPED ? 0x80 : 0);
 }
 
-/* Reap.  False when the task has not ended.
+/* Wait.  False when the task has not ended, or is a zombie that a tracer has not waited for.
  *
  * A task that has exec'ed is a child as any other, and another waitpid(-1) may have been quicker:
  * then (ECHILD) the kernel still tells the status through the pidfd, since 6.15; before, it is lost. */
@@ -205,6 +221,8 @@ static bool wait_for(struct core *core, int32_t pipid, int *status, struct rusag
         *status = status_of(&information);
         return true;
     }
+    if (result != -ECHILD)
+        return false;
     struct kernel_pidfd_info info = {.mask = KERNEL_PIDFD_INFO_EXIT};
     if (pidfd >= 0 && ioctl(pidfd, KERNEL_PIDFD_GET_INFO, &info) == 0 &&
         info.mask & KERNEL_PIDFD_INFO_EXIT) {
@@ -216,23 +234,18 @@ static bool wait_for(struct core *core, int32_t pipid, int *status, struct rusag
     return true;
 }
 
-static void report(struct reaper *reaper, int32_t pipid, int status, const struct rusage *usage,
-                   bool lost)
+/* Mark the end and post it.  Under the lock. */
+static void mark_ended(struct reaper *reaper, int32_t pipid)
 {
     struct core *core = reaper->core;
     struct slot *slot = core_slot(core, pipid);
     struct task *task = &core->tasks[pipid];
 
-    core_lock(core);
-    task->wait_status = status;
-    task->usage = *usage;
-    task->status_lost = lost;
     task->ended_ns = core_now_ns();
     task->failed = atomic_load(&slot->started) == TASK_STARTED_FAILED;
     task->acknowledged = task->failed || (!atomic_load(&slot->interest) &&
                                           !atomic_load(&slot->block->exports.count));
     task->memory = MEMORY_PENDING;
-    reaper->last_end_ns = task->ended_ns;
     list_push(core, atomic_load(&slot->quiet) || task->failed ? &reaper->ready : &reaper->suspects,
               pipid);
     if (task->failed) {
@@ -252,44 +265,57 @@ static void report(struct reaper *reaper, int32_t pipid, int status, const struc
     atomic_store(&slot->state, SLOT_ENDED);
     core_post(core, pipid, task->failed ? AIOPIP_EVENT_FAILED : AIOPIP_EVENT_EXITED);
     pthread_cond_broadcast(&core->changed);
-    core_unlock(core, SIDE_REAPER);
-
-    /* Tasks that wait for its exports, and the spawner, which may wait for it to load. */
-    shared_ring_doorbell(&slot->doorbell);
-    shared_wake_spawner(core->control);
 }
 
-/* True when it had ended. */
-static bool reap(struct reaper *reaper, int32_t pipid)
+static void stop_watching(struct reaper *reaper, int32_t pipid)
 {
     struct core *core = reaper->core;
-    struct rusage usage;
-    int status = 0;
-    bool lost = false;
 
-    /* Under the lock: aiopip_kill trusts that a running task's PID is not free yet. */
-    core_lock(core);
-    bool ended = wait_for(core, pipid, &status, &usage, &lost);
-    core_unlock(core, SIDE_REAPER);
-    if (!ended)
-        return false;
-    report(reaper, pipid, status, &usage, lost);
     if (core->pidfds[pipid] >= 0) {
         /* A child by fork may have a copy of it: then closing alone leaves it in the epoll. */
         epoll_ctl(core->epoll, EPOLL_CTL_DEL, core->pidfds[pipid], NULL);
         close(core->pidfds[pipid]);
     }
     core->pidfds[pipid] = PIDFD_NONE;
-    return true;
+    reaper->unwatched -= core->tasks[pipid].asked;
+}
+
+/* Reap a task if it has ended, and report that. */
+static void reap(struct reaper *reaper, int32_t pipid)
+{
+    struct core *core = reaper->core;
+    struct slot *slot = core_slot(core, pipid);
+    struct task *task = &core->tasks[pipid];
+
+    /* In one piece under the lock: aiopip_kill trusts that a running task's PID is not free yet. */
+    core_lock(core);
+    bool ended = wait_for(core, pipid, &task->wait_status, &task->usage, &task->status_lost);
+    if (ended)
+        mark_ended(reaper, pipid);
+    core_unlock(core, SIDE_REAPER);
+    if (!ended) {
+        /* A tracer holds it back: the descriptor would say so without end. */
+        if (core->pidfds[pipid] >= 0 && !task->asked)
+            epoll_ctl(core->epoll, EPOLL_CTL_DEL, core->pidfds[pipid], NULL);
+        ask_by_timer(reaper, pipid);
+        return;
+    }
+    stop_watching(reaper, pipid);
+    /* What this task held may go, if nobody else holds it. */
+    list_move(core, &reaper->held, &reaper->ready);
+    /* Tasks that wait for its exports, and the spawner, which may wait for it to load. */
+    shared_ring_doorbell(&slot->doorbell);
+    shared_wake_spawner(core->control);
 }
 
 static void ask_unwatched(struct reaper *reaper)
 {
     struct core *core = reaper->core;
 
-    for (uint32_t i = 0; i < core->control->max_tasks; i++)
-        if (core->pidfds[i] == PIDFD_ASK && reap(reaper, (int32_t)i))
-            reaper->unwatched--;
+    for (uint32_t i = 0; i < core->control->max_tasks && reaper->unwatched > 0; i++)
+        if (core->tasks[i].asked &&
+            atomic_load(&core_slot(core, (int32_t)i)->state) == SLOT_RUNNING)
+            reap(reaper, (int32_t)i);
 }
 
 /* ---- Giving memory back ----------------------------------------------------------------------- */
@@ -329,34 +355,69 @@ static void reclaim(struct reaper *reaper, int32_t pipid)
         list_push(core, &reaper->held, pipid);
         return;
     }
-    window_unmap(core->control, pipid);
-    /* What this task held itself may go too, if nobody else holds it. */
-    list_move(core, &reaper->held, &reaper->ready);
+    int stuck = window_unmap(core->control, pipid);
     core_lock(core);
-    task->memory = MEMORY_NONE;
+    task->memory = stuck ? MEMORY_STUCK : MEMORY_NONE;
     core_settle(core, pipid);
     core_unlock(core, SIDE_REAPER);
+    if (stuck)
+        atomic_fetch_add(&core->control->untracked, 1);
+}
+
+/* Keep what is known of orphans that are still there, and when others were first seen. */
+static void remember_orphans(struct reaper *reaper, const pid_t *pids, int count)
+{
+    struct orphan known[ORPHANS_MAX];
+    uint64_t now = core_now_ns();
+
+    for (int i = 0; i < count; i++) {
+        known[i] = (struct orphan){pids[i], now};
+        for (int j = 0; j < reaper->orphan_count; j++)
+            if (reaper->orphans[j].pid == pids[i])
+                known[i] = reaper->orphans[j];
+    }
+    memcpy(reaper->orphans, known, (size_t)count * sizeof *known);
+    reaper->orphan_count = count;
+}
+
+/* Whether an orphan may run on the memory of a task that ended then. */
+static bool is_suspect(const struct reaper *reaper, int found, uint64_t ended_ns)
+{
+    if (found < 0) /* blind: it must do that an exec takes less */
+        return core_now_ns() - ended_ns < BLIND_WAIT_NS;
+    if (found > ORPHANS_MAX)
+        return true;
+    for (int i = 0; i < reaper->orphan_count; i++)
+        if (reaper->orphans[i].first_seen_ns > ended_ns)
+            return true;
+    return false;
 }
 
 /* One look serves all that have ended by now. */
 static void clear_suspects(struct reaper *reaper)
 {
     struct core *core = reaper->core;
-    int orphans = orphans_exist(core);
+    struct list suspects = reaper->suspects;
+    pid_t pids[ORPHANS_MAX];
+    int found = orphans_find(core, pids, ORPHANS_MAX);
 
-    if (orphans < 0)
-        orphans = core_now_ns() - reaper->last_end_ns < BLIND_WAIT_NS;
-    if (orphans == 0) {
-        list_move(core, &reaper->suspects, &reaper->ready);
-        reaper->orphan_wait_ms = 0;
+    remember_orphans(reaper, pids, found < 0 ? 0 : found > ORPHANS_MAX ? ORPHANS_MAX : found);
+    reaper->suspects.first = NO_TASK;
+    for (int32_t pipid; (pipid = list_pop(core, &suspects)) != NO_TASK;) {
+        bool suspect = is_suspect(reaper, found, core->tasks[pipid].ended_ns);
+        list_push(core, suspect ? &reaper->suspects : &reaper->ready, pipid);
+    }
+    if (reaper->suspects.first == NO_TASK) {
+        reaper->look_wait_ms = 0;
         return;
     }
     core_lock(core);
     core->orphan_waits++;
     core_unlock(core, SIDE_REAPER);
-    reaper->orphan_wait_ms = reaper->orphan_wait_ms ? 2 * reaper->orphan_wait_ms : 1;
-    if (reaper->orphan_wait_ms > ORPHAN_WAIT_MAX_MS)
-        reaper->orphan_wait_ms = ORPHAN_WAIT_MAX_MS;
+    reaper->look_wait_ms = reaper->look_wait_ms ? 2 * reaper->look_wait_ms : 1;
+    if (reaper->look_wait_ms > LOOK_WAIT_MAX_MS)
+        reaper->look_wait_ms = LOOK_WAIT_MAX_MS;
+    reaper->next_look_ns = core_now_ns() + (uint64_t)reaper->look_wait_ms * 1000000UL;
 }
 
 /* Give back what one task left: between two of them ends are looked for. */
@@ -366,7 +427,8 @@ static void reclaim_one(struct reaper *reaper)
 
     if (pipid != NO_TASK)
         reclaim(reaper, pipid);
-    else if (reaper->suspects.first != NO_TASK)
+    else if (reaper->suspects.first != NO_TASK &&
+             (!reaper->look_wait_ms || core_now_ns() >= reaper->next_look_ns))
         clear_suspects(reaper);
 }
 
@@ -377,15 +439,18 @@ static int timeout_of(const struct reaper *reaper)
     if (reaper->ready.first != NO_TASK)
         return 0;
     if (reaper->suspects.first != NO_TASK)
-        return reaper->orphan_wait_ms;
+        return reaper->look_wait_ms;
     return reaper->unwatched > 0 ? UNWATCHED_WAIT_MS : -1;
 }
 
 /* Before it stops, it gives back what it can: a second is more than an exec takes. */
 static bool has_work(const struct reaper *reaper)
 {
-    return reaper->ready.first != NO_TASK || (reaper->suspects.first != NO_TASK &&
-                                              core_now_ns() - reaper->last_end_ns < STOP_WAIT_NS);
+    int32_t suspect = reaper->suspects.first;
+
+    return reaper->ready.first != NO_TASK ||
+           (suspect != NO_TASK &&
+            core_now_ns() - reaper->core->tasks[suspect].ended_ns < STOP_WAIT_NS);
 }
 
 static void watch_ends(struct reaper *reaper)

@@ -34,6 +34,7 @@
 
 #define SHARED_BUCKETS 64
 #define SHARED_OUTSIDE 256
+#define SHARED_EXTENTS 16
 #define SHARED_AIO 32
 #define SHARED_GAP (64UL << 10)
 
@@ -77,6 +78,14 @@ struct outside {
     _Atomic uintptr_t end;
 };
 
+/* A range beside the window; an entry of `outside` covers it.  start: 0 free, 1 being written, else
+ * published.  Writer: task. */
+struct extent {
+    _Atomic uintptr_t start;
+    uintptr_t end;
+    _Atomic uintptr_t cursor;
+};
+
 struct slot {
     _Atomic uint64_t generation; /* root */
     _Atomic uint32_t state;      /* root: enum slot_state */
@@ -104,6 +113,7 @@ struct control {
     size_t window_bytes;
     uintptr_t overflow_start; /* for mappings that no window takes */
     uintptr_t overflow_end;
+    struct area *area;           /* window.c's */
     struct export_table exports; /* the root's */
     _Atomic uint32_t exports_doorbell;
 
@@ -111,6 +121,7 @@ struct control {
     _Atomic uintptr_t overflow_cursor;                 /* any task adds */
     _Atomic uint64_t mappings_made;                    /* any task adds */
     _Atomic uint64_t untracked;                        /* any task adds */
+    _Atomic uint32_t holds_dropped;                    /* tasks set, the spawner clears */
     _Atomic uint64_t attention[AIOPIP_MAX_TASKS / 64]; /* tasks set their bit, the spawner clears */
     struct slot slots[];
 };
@@ -149,12 +160,13 @@ struct task_block {
     uintptr_t spare_end;
     struct task_start start;
     struct outside outside[SHARED_OUTSIDE];
+    struct extent extents[SHARED_EXTENTS];
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct export_table exports;
     _Atomic uint64_t holds[]; /* for each slot: generation << 16 | count, 0: none.  Writer: task */
 };
 
-#define SHARED_HOLD_COUNT 0xffffUL
+#define SHARED_HOLD_COUNT 0xffffUL /* so many or more: it stays until the importer ends */
 #define SHARED_HOLD_SHIFT 16
 
 static inline size_t align_up(size_t value, size_t to)

@@ -99,13 +99,11 @@ static int fetch_descriptors(struct start *start)
         }
         long source = inherit ? i : wanted;
         if (wanted == AIOPIP_STDIO_NULL)
-            source = start->fetched[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+            source = start->fetched[i] = descriptor_take(open("/dev/null", O_RDWR | O_CLOEXEC));
         else if (core->private_descriptors)
             source = start->fetched[i] = (int)sys3(SYS_pidfd_getfd, core->self_pidfd, source, 0);
         else if (sys3(SYS_fcntl, source, F_GETFD, 0) < 0)
             source = -EBADF;
-        if (source == -1)
-            source = -errno;
         if (source < 0 &&
             !(inherit && source == -EBADF)) /* what the root has closed stays closed */
             return program_fail(start->error, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i),
@@ -123,17 +121,19 @@ static void set_options(struct start *start)
     const struct thread_attributes *mine = &core->spawner_attributes;
     const char *argv0 = start->request->spawn.program;
     const char *base = strrchr(argv0, '/') ? strrchr(argv0, '/') + 1 : argv0;
-    struct rlimit data;
+    struct rlimit data, files;
 
-    child->cwd = start->request->spawn.cwd;
     child->reset_handlers = !core->has_clone3;
     child->signal_mask = wanted->signal_mask;
     getrlimit(RLIMIT_DATA, &data);
     child->data_limit = (struct kernel_rlimit){data.rlim_cur, data.rlim_max};
-    if (core->raised_file_limit) {
+    /* The user's limit, unless the user has changed what the core made of it. */
+    getrlimit(RLIMIT_NOFILE, &files);
+    if (core->raised_file_limit && files.rlim_cur == core->raised_file_limit) {
+        rlim_t soft = core->file_limit.rlim_cur;
         child->set_file_limit = 1;
-        child->file_limit =
-            (struct kernel_rlimit){core->file_limit.rlim_cur, core->file_limit.rlim_max};
+        child->file_limit.soft = soft < files.rlim_max ? soft : files.rlim_max;
+        child->file_limit.hard = files.rlim_max;
     }
     if (memcmp(wanted->affinity, mine->affinity, sizeof mine->affinity) != 0) {
         child->set_affinity = 1;
@@ -167,7 +167,8 @@ static long clone_task(struct start *start, int *pidfd)
         };
         result = arch_clone(SYS_clone3, (long)(uintptr_t)&arguments, sizeof arguments, 0, 0, 0,
                             child_main, block);
-        if (result != -ENOSYS && result != -EPERM)
+        /* Not there, forbidden, or (before 5.5) without CLEAR_SIGHAND. */
+        if (result != -ENOSYS && result != -EPERM && result != -EINVAL)
             return result;
         core->has_clone3 = false;
         block->start.reset_handlers = 1;
@@ -244,12 +245,13 @@ static void register_failure(struct start *start, int error)
     int32_t pipid = start->request->pipid;
     struct task *task = &core->tasks[pipid];
 
-    window_unmap(core->control, pipid);
+    /* Somebody else's mapping in the window (EEXIST) takes the slot out of use too. */
+    bool stuck = window_unmap(core->control, pipid) < 0 || error == -EEXIST;
     core_lock(core);
     task->error = -error;
     task->failure = *start->error;
     task->failed = task->acknowledged = true;
-    task->memory = MEMORY_NONE;
+    task->memory = stuck ? MEMORY_STUCK : MEMORY_NONE;
     core->queued--;
     core->failed++;
     if (task->client)
@@ -290,6 +292,15 @@ static void start_task(struct core *core, struct request *request)
 
 /* ---- Looking around --------------------------------------------------------------------------- */
 
+/* Tell the client that a task has started, once.  Under the lock. */
+static void announce(struct core *core, int32_t pipid)
+{
+    if (core->tasks[pipid].announced)
+        return;
+    core->tasks[pipid].announced = true;
+    core_post(core, pipid, AIOPIP_EVENT_STARTED);
+}
+
 /* Tell clients of tasks that have started, and let go of those that have loaded or ended.  *busy:
  * how many are still young enough to be waited for; returns the nanoseconds until the next of them
  * is not, or 0. */
@@ -307,10 +318,8 @@ static uint64_t check_loading(struct core *core, uint32_t *busy)
         bool started =
             atomic_load_explicit(&slot->started, memory_order_acquire) == TASK_STARTED_DONE;
         bool loaded = atomic_load(&slot->loaded) != TASK_LOADED_NOT;
-        if (running && started && !core->tasks[pipid].announced) {
-            core->tasks[pipid].announced = true;
-            core_post(core, pipid, AIOPIP_EVENT_STARTED);
-        }
+        if (running && started)
+            announce(core, pipid);
         /* One that ended is announced by the reaper. */
         if (!running || (started && (loaded || age >= LOADING_PATIENCE_NS))) {
             core->loading[i] = core->loading[--core->loading_count];
@@ -340,8 +349,9 @@ static void check_attention(struct core *core)
             int32_t pipid = (int32_t)(i * 64) + __builtin_ctzll(bits);
             struct task *task = &core->tasks[pipid];
             core_lock(core);
-            if (atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING && task->announced &&
+            if (atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING &&
                 !task->export_queued) {
+                announce(core, pipid);
                 task->export_queued = true;
                 core_post(core, pipid, AIOPIP_EVENT_EXPORTED);
             }
@@ -394,6 +404,8 @@ static bool check_flags(struct core *core)
     bool clients = core->clients_changed, holds = core->holds_changed;
     bool cancelled = core->requests_cancelled, stopping = core->stopping;
     core->clients_changed = core->holds_changed = core->requests_cancelled = false;
+    if (atomic_load_explicit(&core->control->holds_dropped, memory_order_relaxed))
+        holds |= atomic_exchange(&core->control->holds_dropped, 0);
     core_unlock(core, SIDE_SPAWNER);
     if (clients) {
         core_sync_clients(core, SIDE_SPAWNER, core->self_pidfd);

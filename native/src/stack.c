@@ -5,6 +5,7 @@
  */
 #include "stack.h"
 
+#include <assert.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -54,8 +55,9 @@ long stack_measure(const struct stack_content *content, size_t stack_bytes)
     if (bytes > limit || too_long(request->argv, request->argc) ||
         too_long(request->envp, request->envc))
         return -E2BIG;
-    bytes += strlen(content->preload) + strlen(content->program->path) +
-             strlen(content->image->path) + content->program->stored + 64;
+    bytes += strlen(content->preload) + 2 * strlen(content->program->path) +
+             strlen(argv0_of(content)) + strlen(content->image->path) + content->program->stored +
+             (request->cwd ? strlen(request->cwd) : 0) + 64;
     return (long)(bytes + RANDOM_BYTES + 64 + sizeof(uint64_t[STACK_AUXV_MAX + 8][2]) +
                   (LOADER_WORDS + extra_words(content) + 8) * sizeof(uintptr_t));
 }
@@ -159,6 +161,9 @@ uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct
     push_blob(&cursor, request->envp, request->envp_bytes, request->envc, 0);
     *cursor.words++ = 0;
     push_auxv(&cursor, content, block);
+    /* The child reads it when the request may be gone. */
+    block->start.cwd = request->cwd ? push(&cursor, request->cwd, strlen(request->cwd) + 1) : NULL;
+    assert(cursor.strings >= (char *)cursor.words);
     return stack;
 }
 

@@ -7,19 +7,35 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "core.h"
 
-#define AREA_EIGHTHS ((ARCH_AREA_END - ARCH_AREA_START) / 8)
+#define GIB (1UL << 30)
+#define WINDOWS_BYTES (8192 * GIB)  /* of all of a core's windows */
+#define OVERFLOW_BYTES (2048 * GIB) /* for what no window takes */
+#define PLACES 64                   /* that are tried; a core takes a third of the area */
 
-/* Whether nothing is mapped in [start, end); without /proc that is believed. */
+/* The areas of cores that exist, closed ones too as long as memory is held: one would unmap the
+ * other's windows.  A child by fork has its parent's for ever.  Under the lock of core.c's opening. */
+static struct area {
+    struct area *next;
+    uintptr_t start, end;
+    atomic_bool released; /* by any thread; taken out of the list by the next to reserve */
+} *areas;
+
+/* Whether nothing is mapped in [start, end), which without /proc is believed, and no core's area
+ * reaches into it. */
 static bool is_free(uintptr_t start, uintptr_t end)
 {
-    FILE *maps = fopen("/proc/self/maps", "re");
     unsigned long from, to;
     bool nothing = true;
     char line[512];
 
+    for (const struct area *area = areas; area; area = area->next)
+        if (area->start < end && start < area->end)
+            return false;
+    FILE *maps = fopen("/proc/self/maps", "re");
     while (maps && nothing && fgets(line, sizeof line, maps))
         nothing = sscanf(line, "%lx-%lx", &from, &to) != 2 || from >= end || to <= start;
     if (maps)
@@ -27,29 +43,56 @@ static bool is_free(uintptr_t start, uintptr_t end)
     return nothing;
 }
 
+static void forget_released(void)
+{
+    for (struct area **at = &areas; *at;) {
+        struct area *area = *at;
+        if (!atomic_load(&area->released)) {
+            at = &area->next;
+            continue;
+        }
+        *at = area->next;
+        free(area);
+    }
+}
+
 /* Choose the windows' area.  Nothing is mapped: the kernel's own searches end far from it, and if
  * somebody maps there by address, MAP_FIXED_NOREPLACE tells. */
 int window_reserve(struct control *control)
 {
-    /* Six eighths for the windows, one for what no window takes, one to start at random in. */
-    size_t window = 6 * AREA_EIGHTHS / control->max_tasks & -(1UL << 30);
-    size_t bytes = window * control->max_tasks, overflow = AREA_EIGHTHS;
+    size_t window = WINDOWS_BYTES / control->max_tasks & -GIB;
+    size_t windows = window * control->max_tasks, bytes = windows + OVERFLOW_BYTES;
+    size_t room = (ARCH_AREA_END - ARCH_AREA_START - bytes) / GIB, step = room / PLACES;
+    struct area *area = malloc(sizeof *area);
+    uint64_t random = 0;
 
-    for (int i = 0; i < 64; i++) {
-        uint64_t random = 0;
-        if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
-            random = (uint64_t)i << 30;
-        uintptr_t start = ARCH_AREA_START + (random % AREA_EIGHTHS & -(1UL << 30));
-        if (!is_free(start, start + bytes + overflow))
+    if (!area)
+        return -ENOMEM;
+    forget_released();
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
+        random = (uint64_t)getpid() * 2654435761UL;
+    for (size_t i = 0; i < PLACES; i++) {
+        uintptr_t start = ARCH_AREA_START + (random + i * step) % room * GIB;
+        if (!is_free(start, start + bytes))
             continue;
         control->windows = start;
         control->window_bytes = window;
-        control->overflow_start = start + bytes;
-        control->overflow_end = start + bytes + overflow;
+        control->overflow_start = start + windows;
+        control->overflow_end = start + bytes;
         atomic_store(&control->overflow_cursor, control->overflow_start);
+        *area = (struct area){.next = areas, .start = start, .end = start + bytes};
+        control->area = areas = area;
         return 0;
     }
+    free(area);
     return -ENOMEM;
+}
+
+/* Nothing is mapped in the area any more.  Any thread. */
+void window_release(const struct control *control)
+{
+    if (control->area)
+        atomic_store(&control->area->released, true);
 }
 
 /* A page that pthread_getattr_np finds below the stack.  It takes the stack to be as large as
@@ -79,11 +122,20 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
         align_up(sizeof(struct task_block) + control->max_tasks * sizeof(uint64_t), ARCH_PAGE);
     uintptr_t stack = window + SHARED_GAP;
 
+    /* The window is a task's alone, and is unmapped as a whole: if somebody has mapped something
+     * there by address, it is not used. */
+    if (mmap((void *)window, control->window_bytes, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | KERNEL_MAP_FIXED_NOREPLACE, -1,
+             0) != MAP_FAILED)
+        munmap((void *)window, control->window_bytes);
+    else if (errno == EEXIST)
+        return -EEXIST;
     if (mmap((void *)stack, stack_bytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK | KERNEL_MAP_FIXED_NOREPLACE,
              -1, 0) == MAP_FAILED)
         return -errno;
     struct task_block *block = (struct task_block *)(stack + stack_bytes - block_bytes);
+    slot->block = block;
     uintptr_t first = stack + stack_bytes + ARCH_PAGE;
     int result = map_guard(stack, stack_bytes);
     if (result == 0)
@@ -99,7 +151,6 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
     block->window_start = window;
     block->window_first = first;
     block->window_end = window + control->window_bytes;
-    slot->block = block;
     block->spare_end = first + image->bytes;
     atomic_store(&slot->spare, first + image->spare);
     atomic_store(&slot->cursor, first + image->bytes);
@@ -145,19 +196,39 @@ static void unmap_outside(struct task_block *block)
     }
 }
 
-/* Unmap all that a task has ever mapped.  Nobody may run on it or hold it. */
-void window_unmap(struct control *control, int32_t pipid)
+/* Unmap mapping by mapping what one call could not: a sealed one makes the whole call fail. */
+static int unmap_each(uintptr_t start, uintptr_t end)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    unsigned long from, to;
+    char line[4352];
+    int result = maps ? 0 : -errno;
+
+    while (maps && fgets(line, sizeof line, maps))
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from >= start && to <= end &&
+            munmap((void *)from, to - from) < 0)
+            result = -errno;
+    if (maps)
+        fclose(maps);
+    return result;
+}
+
+/* Unmap all that a task has ever mapped.  Nobody may run on it or hold it.  0, or -errno when some
+ * of it stays, and the window cannot be used again. */
+int window_unmap(struct control *control, int32_t pipid)
 {
     struct slot *slot = &control->slots[pipid];
     uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
 
-    if (slot->block) {
-        /* Contexts belong to the space, not to the process: its end did not end them. */
-        for (int i = 0; i < SHARED_AIO; i++)
-            if (atomic_load(&slot->block->aio[i]))
-                sys1(SYS_io_destroy, (long)atomic_load(&slot->block->aio[i]));
-        unmap_outside(slot->block);
-    }
+    if (!slot->block)
+        return 0; /* nothing was mapped: if there is something, it is not ours */
+    /* Contexts belong to the space, not to the process: its end did not end them. */
+    for (int i = 0; i < SHARED_AIO; i++)
+        if (atomic_load(&slot->block->aio[i]))
+            sys1(SYS_io_destroy, (long)atomic_load(&slot->block->aio[i]));
+    unmap_outside(slot->block);
     slot->block = NULL;
-    munmap((void *)window, control->window_bytes);
+    if (munmap((void *)window, control->window_bytes) == 0)
+        return 0;
+    return unmap_each(window, window + control->window_bytes);
 }

@@ -12,12 +12,12 @@
 #include <stdint.h>
 
 #include "ledger.h"
+#include "libc_symbols.h"
 
 #define WEAK __attribute__((weak))
 #define PUBLIC __attribute__((visibility("default")))
 #define NEXT ((void *)-1) /* RTLD_NEXT */
-#define MAX_SPAN (2UL << 20)
-#define PROTECTION_RX 5 /* PROT_READ | PROT_EXEC */
+#define PROTECTION_RX 5   /* PROT_READ | PROT_EXEC */
 #define PROTECTION_RWX 7
 #define RESOURCE_DATA 2 /* RLIMIT_DATA */
 
@@ -26,9 +26,6 @@ extern int *__errno_location(void);
 extern WEAK void *dlsym(void *scope, const char *name);
 extern WEAK char __libc_single_threaded;
 extern WEAK const char *gnu_get_libc_version(void);
-
-/* What is overwritten, declared without types: only the addresses are used. */
-extern WEAK char mmap[], mmap64[], munmap[], mremap[], brk[], sbrk[], _exit[], shmat[], syscall[];
 
 static struct task_block *block;
 
@@ -211,81 +208,85 @@ CREDENTIALS(setfsgid)
 
 /* ---- The end ---------------------------------------------------------------------------------- */
 
-/* An end with no other thread alive leaves no vfork child behind: the parent of one waits.  A child
- * of this task runs this too, in its own copy of the memory or, after vfork, in ours: it must not
- * speak for the task. */
+/* Whether nothing can run on our memory behind our end: with no other thread nobody is just making
+ * a process, and without children there is none that shares it. */
+static int is_alone(void)
+{
+    struct {
+        int32_t words[32];
+    } information; /* siginfo_t */
+    const int p_all = 0, exited_nohang_nowait = 0x1000005;
+
+    return &__libc_single_threaded && __libc_single_threaded &&
+           sys5(SYS_waitid, p_all, 0, (long)(uintptr_t)&information,
+                exited_nohang_nowait | KERNEL_WALL, 0) == -ECHILD;
+}
+
+/* A child of this task runs this too, in its own copy of the memory or, after vfork, in ours: it
+ * must not speak for the task. */
 static __attribute__((noreturn)) void task_exit(int status)
 {
     if (sys0(SYS_getpid) == atomic_load_explicit(&block->pid, memory_order_relaxed))
-        atomic_store_explicit(&block->slot->quiet,
-                              &__libc_single_threaded && __libc_single_threaded,
-                              memory_order_release);
+        atomic_store_explicit(&block->slot->quiet, (uint32_t)is_alone(), memory_order_release);
     for (;;)
         sys1(SYS_exit_group, status);
 }
 
 /* ---- Patching -------------------------------------------------------------------------------- */
 
-struct patch {
-    char *function;
-    uintptr_t substitute;
+/* libc's functions and what stands in for each. */
+static const struct {
+    const char *name;
+    void *substitute;
+} patches[] = {
+    {"mmap", task_mmap},       {"mmap64", task_mmap}, {"munmap", task_munmap},
+    {"mremap", task_mremap},   {"brk", task_brk},     {"sbrk", task_sbrk},
+    {"syscall", task_syscall}, {"shmat", task_shmat}, {"_exit", task_exit},
 };
+#define PATCHES (sizeof patches / sizeof patches[0])
+#define PATCHES_NEEDED 4 /* the first ones: without them the ledger does not know what libc maps */
 
-/* Make [start, end) writable, write the jumps that lie in it, and make it as it was. */
-static int patch_span(const struct patch *patches, int count, uintptr_t start, uintptr_t end)
+/* Write the jumps, all between two calls of mprotect: the functions lie in one object's text.  1, or
+ * 0 when it could not be done, and nothing was written (PR_SET_MDWE forbids it, or SELinux). */
+static int patch_libc(void)
 {
-    start &= -ARCH_PAGE;
-    end = align_up(end, ARCH_PAGE);
-    if (sys3(SYS_mprotect, (long)start, (long)(end - start), PROTECTION_RWX) < 0)
+    struct symbols libc;
+    uintptr_t functions[PATCHES], low = UINTPTR_MAX, high = 0;
+
+    if (!symbols_of_libc(&libc))
         return 0;
-    for (int i = 0; i < count; i++)
-        if ((uintptr_t)patches[i].function >= start &&
-            (uintptr_t)patches[i].function + ARCH_JUMP_BYTES <= end)
-            arch_write_jump((uint8_t *)patches[i].function, patches[i].substitute);
-    return sys3(SYS_mprotect, (long)start, (long)(end - start), PROTECTION_RX) >= 0;
-}
-
-/* All at once when they lie in one library's text, as they do in libc; else one by one. */
-static int patch_all(const struct patch *patches, int count)
-{
-    uintptr_t low = UINTPTR_MAX, high = 0;
-    int done = 1;
-
-    for (int i = 0; i < count; i++) {
-        uintptr_t at = (uintptr_t)patches[i].function;
+    for (size_t i = 0; i < PATCHES; i++) {
+        uintptr_t at = functions[i] = symbols_find(&libc, patches[i].name, ARCH_JUMP_BYTES);
+        if (!at && i < PATCHES_NEEDED)
+            return 0;
         if (!at)
             continue;
         low = at < low ? at : low;
         high = at + ARCH_JUMP_BYTES > high ? at + ARCH_JUMP_BYTES : high;
     }
-    if (high == 0)
+    low &= -ARCH_PAGE;
+    size_t bytes = align_up(high, ARCH_PAGE) - low;
+    if (sys3(SYS_mprotect, (long)low, (long)bytes, PROTECTION_RWX) < 0)
         return 0;
-    if (high - low <= MAX_SPAN)
-        return patch_span(patches, count, low, high);
-    for (int i = 0; i < count; i++) {
-        uintptr_t at = (uintptr_t)patches[i].function;
-        if (at)
-            done &= patch_span(&patches[i], 1, at, at + ARCH_JUMP_BYTES);
-    }
-    return done;
+    for (size_t i = 0; i < PATCHES; i++)
+        if (functions[i])
+            arch_write_jump((uint8_t *)functions[i], (uintptr_t)patches[i].substitute);
+    sys3(SYS_mprotect, (long)low, (long)bytes, PROTECTION_RX);
+    return 1;
 }
 
 __attribute__((constructor)) static void enter_task(void)
 {
-    block = (struct task_block *)getauxval(SHARED_AUXV_TYPE); /* NOLINT */
+    block = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
     if (!block || block->magic != SHARED_MAGIC || block->abi_version != AIOPIP_ABI_VERSION)
         return;
-    const struct patch patches[] = {
-        {mmap, (uintptr_t)task_mmap},       {mmap64, (uintptr_t)task_mmap},
-        {munmap, (uintptr_t)task_munmap},   {mremap, (uintptr_t)task_mremap},
-        {brk, (uintptr_t)task_brk},         {sbrk, (uintptr_t)task_sbrk},
-        {_exit, (uintptr_t)task_exit},      {shmat, (uintptr_t)task_shmat},
-        {syscall, (uintptr_t)task_syscall},
-    };
-    int tracked = patch_all(patches, sizeof patches / sizeof patches[0]);
+    int patched = patch_libc();
+    /* Where ld.so's own calls do not go through the ledger, we do not lie in the window. */
+    int tracked = patched && (uintptr_t)enter_task - block->window_start <
+                                 block->window_end - block->window_start;
 
     /* musl's malloc moves the break by system calls of its own: there the limit must stay. */
-    if (tracked && gnu_get_libc_version)
+    if (patched && gnu_get_libc_version)
         sys4(SYS_prlimit64, 0, RESOURCE_DATA, (long)(uintptr_t)&block->start.data_limit, 0);
     atomic_store_explicit(&block->slot->loaded,
                           tracked ? TASK_LOADED_TRACKED : TASK_LOADED_UNTRACKED,

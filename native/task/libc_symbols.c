@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * libc_symbols.c: see libc_symbols.h.
+ *
+ * A reference by name would be bound to the first definition: a program or an allocator that
+ * exports an mmap or brk of its own would have that overwritten, somewhere else in memory, and
+ * libc's not.  So libc is found in ld.so's list of objects, and its hash table is read here.
+ */
+#include "libc_symbols.h"
+
+#include <link.h>
+
+#define WEAK __attribute__((weak))
+
+/* ld.so's list: glibc exports the structure, musl a pointer to it. */
+extern WEAK struct r_debug _r_debug;
+extern WEAK struct r_debug *_dl_debug_addr;
+
+static int equal(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
+}
+
+static const Elf64_Sym *find_by_gnu_hash(const struct symbols *symbols, const char *name)
+{
+    const uint32_t *table = symbols->gnu_hash;
+    uint32_t buckets = table[0], first = table[1], bloom_words = table[2];
+    const uint32_t *bucket = table + 4 + 2 * bloom_words, *chain = bucket + buckets;
+    uint32_t hash = 5381;
+
+    for (const char *at = name; *at; at++)
+        hash = hash * 33 + (uint8_t)*at;
+    uint32_t index = bucket[hash % buckets];
+    for (; index >= first && index; index++) {
+        uint32_t entry = chain[index - first];
+        if ((entry | 1) == (hash | 1) &&
+            equal(symbols->names + symbols->table[index].st_name, name))
+            return &symbols->table[index];
+        if (entry & 1)
+            break;
+    }
+    return NULL;
+}
+
+static const Elf64_Sym *find_by_hash(const struct symbols *symbols, const char *name)
+{
+    const uint32_t *table = symbols->hash;
+    uint32_t buckets = table[0], hash = 0;
+
+    for (const char *at = name; *at; at++) {
+        hash = (hash << 4) + (uint8_t)*at;
+        hash = (hash ^ ((hash & 0xf0000000) >> 24)) & 0x0fffffff;
+    }
+    for (uint32_t i = table[2 + hash % buckets]; i; i = table[2 + buckets + i])
+        if (equal(symbols->names + symbols->table[i].st_name, name))
+            return &symbols->table[i];
+    return NULL;
+}
+
+uintptr_t symbols_find(const struct symbols *symbols, const char *name, size_t bytes)
+{
+    const Elf64_Sym *found = symbols->gnu_hash ? find_by_gnu_hash(symbols, name)
+                             : symbols->hash   ? find_by_hash(symbols, name)
+                                               : NULL;
+
+    if (!found || !found->st_shndx || ELF64_ST_TYPE(found->st_info) != STT_FUNC ||
+        found->st_size < bytes)
+        return 0;
+    return symbols->base + found->st_value;
+}
+
+/* glibc's ld.so has added the base to an object's dynamic section, musl's has not. */
+static uintptr_t pointer(const struct link_map *map, uintptr_t value)
+{
+    return value < map->l_addr ? map->l_addr + value : value;
+}
+
+static void read_dynamic(const struct link_map *map, struct symbols *symbols)
+{
+    *symbols = (struct symbols){.base = map->l_addr};
+    for (const Elf64_Dyn *entry = map->l_ld; entry && entry->d_tag != DT_NULL; entry++) {
+        uintptr_t value = pointer(map, entry->d_un.d_ptr);
+        if (entry->d_tag == DT_SYMTAB)
+            symbols->table = (const Elf64_Sym *)value;
+        else if (entry->d_tag == DT_STRTAB)
+            symbols->names = (const char *)value;
+        else if (entry->d_tag == DT_GNU_HASH)
+            symbols->gnu_hash = (const uint32_t *)value;
+        else if (entry->d_tag == DT_HASH)
+            symbols->hash = (const uint32_t *)value;
+    }
+}
+
+int symbols_of_libc(struct symbols *symbols)
+{
+    const struct r_debug *debug = &_r_debug ? &_r_debug : &_dl_debug_addr ? _dl_debug_addr : NULL;
+
+    for (const struct link_map *map = debug ? debug->r_map : NULL; map; map = map->l_next) {
+        read_dynamic(map, symbols);
+        if (symbols->table && symbols->names && symbols_find(symbols, "__libc_start_main", 1))
+            return 1;
+    }
+    return 0;
+}
