@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import signal
 import warnings
 from collections import deque
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from aiopip._state import TaskState
 
 
+ACKNOWLEDGE_HOPS = 8
+"""Iterations of the loop in which a caller of spawn may import what an ended task has left."""
+
 ABORT_MS = 1000
 """How long an abort waits for killed tasks to be reaped."""
 
@@ -49,6 +53,14 @@ class Phase(enum.Enum):
     CLOSING = "closing"
     CLOSED = "closed"
     FORKED = "forked"
+
+
+class Ending(enum.Enum):
+    """How a block's tasks come to their end."""
+
+    WAIT = "by themselves"
+    TERMINATE = "by SIGTERM, and SIGKILL after the grace"
+    KILL = "by SIGKILL"
 
 
 class Core:
@@ -80,7 +92,7 @@ class Core:
         """Start a task; `Root.spawn` has the contract."""
         self.collector.expect()
         try:
-            state = await self.launcher.launch(request)
+            state = await self.launcher.launch(request, self.acknowledge)
         except BaseException:
             self.collector.dismiss()
             raise
@@ -88,7 +100,31 @@ class Core:
         self.collector.admit(state, task)
         if state.status is not None:
             self._report(state, state.status)
+            self._acknowledge_soon(state)
         return task
+
+    def _acknowledge_soon(self, state: TaskState) -> None:
+        """Keep the memory of a task that had ended when spawn gave it to its caller.
+
+        For its caller the end is not reported yet, and an import called next must find what was
+        exported.  The caller runs in this iteration of the loop, or, where spawn was called through
+        gather() and the like, a few later.
+        """
+
+        def hop(left: int) -> None:
+            if left and self.phase is Phase.OPEN:
+                self.loop.call_soon(functools.partial(hop, left - 1))
+            else:
+                self.acknowledge(state)
+
+        if state.unacknowledged:
+            hop(ACKNOWLEDGE_HOPS)
+
+    def acknowledge(self, state: TaskState) -> None:
+        """The end of a task has been dealt with: its memory may go."""
+        if state.unacknowledged and self.phase in (Phase.OPEN, Phase.CLOSING):
+            state.unacknowledged = False
+            self.client.acknowledge(state.pipid, state.generation)
 
     def kill(self, state: TaskState, signum: int) -> None:
         """Send a signal to a task; `Task.send_signal` has the contract."""
@@ -175,9 +211,9 @@ class Core:
         state.loaded = record.loaded
         # The last chance of the waiting imports comes before the memory goes.
         self.imports.finish(state)
-        if record.acknowledge:
-            self.client.acknowledge(record.pipid, record.generation)
+        state.unacknowledged = record.acknowledge
         if self.launcher.ended(state):
+            self.acknowledge(state)
             self._report(state, status)
         self._check_idle()
         if record.status_lost:
@@ -207,46 +243,58 @@ class Core:
     async def leave(self, failed: bool, grace_s: float) -> None:
         """End the block: wait for all tasks, or end them; `Root.__aexit__` has the contract."""
         self.phase = Phase.CLOSING
-        self.drain()
-        self.launcher.close()
-        interruption: BaseException | None = None
         try:
-            if not failed:
-                interruption = await self._wait_idle()
-            if failed or interruption is not None:
-                another = await self._terminate(grace_s)
-                interruption = interruption or another
-        except GeneratorExit:
-            self.abort()  # the coroutine is being closed, and may wait no more
+            interruption = await self._end_all(Ending.TERMINATE if failed else Ending.WAIT, grace_s)
+            self._shut()
+        except BaseException:
+            # GeneratorExit: the coroutine is being closed, and may wait no more.  KeyboardInterrupt
+            # is raised by a signal handler, between any two instructions, so between those of
+            # `_end_all` that catch it, too.
+            if self.phase is not Phase.CLOSED:
+                self.abort()
             raise
-        self._shut()
         try:
             if interruption is not None:
                 raise interruption
         finally:
             del interruption  # its traceback refers to this frame
 
-    async def _wait_idle(self) -> BaseException | None:
+    async def _end_all(self, ending: Ending, grace_s: float) -> BaseException | None:
+        """Wait until all tasks are reaped; each interruption makes it more urgent.
+
+        Returns:
+            The first interruption.
+        """
+        first = interruption = None
         try:
+            while (interruption := await self._try_to_end(ending, grace_s)) is not None:
+                first = first or interruption
+                ending = Ending.TERMINATE if ending is Ending.WAIT else Ending.KILL
+            return first
+        finally:
+            del first, interruption  # their tracebacks refer to frames that refer to them
+
+    async def _try_to_end(self, ending: Ending, grace_s: float) -> BaseException | None:
+        """Wait until all tasks are reaped, or return what interrupts it."""
+        timer = None
+        try:
+            self.drain()
+            self.launcher.close()
+            if ending is Ending.KILL or (ending is Ending.TERMINATE and not grace_s):
+                self.kill_all()
+            elif ending is Ending.TERMINATE:
+                self.kill_all(signal.SIGTERM)
+                self.kill_all(signal.SIGCONT)  # a stopped task gets the SIGTERM when it goes on
+                timer = self.loop.call_later(grace_s, self.kill_all)
             await self._when_idle()
         except GeneratorExit:
             raise
         except BaseException as interruption:  # noqa: BLE001  `leave` raises it
             return interruption
-        return None
-
-    async def _terminate(self, grace_s: float) -> BaseException | None:
-        """TERM, and KILL after the grace or at the next interruption; wait until all are reaped."""
-        if grace_s:
-            self.kill_all(signal.SIGTERM)
-            self.kill_all(signal.SIGCONT)  # a stopped task gets the SIGTERM only when it goes on
-        else:
-            self.kill_all()
-        timer = self.loop.call_later(grace_s, self.kill_all)
-        try:
-            return await self.loop.settle(self._when_idle(), self.kill_all)
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
+        return None
 
     def abort(self) -> int:
         """Kill and reap all tasks and close, blocking for ABORT_MS at the most.

@@ -28,6 +28,8 @@ from aiopip._spawn_errors import spawn_error
 from aiopip._state import TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiopip._ffi import Client
     from aiopip._loop import Future, Loop
 
@@ -89,8 +91,15 @@ class Launcher:
         self._waiting: deque[Launch] = deque()
         self.closed = False
 
-    async def launch(self, request: SpawnRequest) -> TaskState:
-        """Start a program and wait until it has started; its end may have come, too, by then."""
+    async def launch(
+        self, request: SpawnRequest, abandon: Callable[[TaskState], None]
+    ) -> TaskState:
+        """Start a program and wait until it has started; its end may have come, too, by then.
+
+        Args:
+            request: what to start.
+            abandon: called with a task that was started, and has ended, and is nobody's.
+        """
         if self.closed:
             raise ClosedError
         launch = Launch(request, self._loop.create_future())
@@ -107,6 +116,8 @@ class Launcher:
         except BaseException:
             if self._give_up(launch):
                 await self._loop.settle(launch.when_over(self._loop), lambda: None)
+            if launch.state is not None:
+                abandon(launch.state)
             raise
         return self._result(launch, answer)
 

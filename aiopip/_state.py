@@ -30,6 +30,7 @@ class TaskState:
         waiters: the pending `wait()`s.
         reporting: how many of them were woken by the end and have not run since.
         imports: the pending imports from it, each a name and a future.
+        unacknowledged: whether the core keeps its memory until its end was dealt with.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class TaskState:
         "reporting",
         "shared",
         "status",
+        "unacknowledged",
         "waiters",
     )
 
@@ -60,6 +62,7 @@ class TaskState:
         self.waiters: list[Future[None]] = []
         self.reporting = 0
         self.imports: list[tuple[bytes, Future[Any]]] = []
+        self.unacknowledged = False
 
     @property
     def key(self) -> tuple[int, int]:

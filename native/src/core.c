@@ -170,12 +170,11 @@ static int make_core(const struct aiopip_options *options, struct core **out)
         memset(core->pidfds, -1, max_tasks * sizeof *core->pidfds);
     if (result == 0)
         result = make_control(core, max_tasks);
-    if (result == 0)
-        result = stack_read_auxv(core->auxv);
     if (result < 0) {
         free_core(core);
         return result;
     }
+    stack_read_auxv(core->auxv);
     ledger_control = core->control;
     raise_file_limit(core);
     result = start_threads(core);

@@ -104,6 +104,7 @@ struct task {
     uint32_t holds; /* of the root */
     int wait_status;
     uint64_t started_ns, ended_ns;
+    uint64_t stolen_ns; /* when its status was first found taken; 0: not so */
     struct rusage usage;
     int error;
     struct program_error failure;
@@ -154,7 +155,7 @@ struct core {
     uint32_t threads_ready;
 
     /* Mappings, counted by the spawner. */
-    uint64_t mappings, mappings_limit, mappings_made_then;
+    uint64_t mappings, mappings_limit, mappings_made_then, mappings_promised;
     uint64_t mappings_counted_ns, mappings_cost_ns;
     bool tracked;
 

@@ -5,7 +5,8 @@
  * All tasks share one vm.max_map_count; at its end tasks fail to load and the root fails to
  * allocate.  To count is to read /proc/self/maps, 10 to 50 ms when there are tens of thousands.  So
  * the count is taken again when it would take less than a twentieth of the time since the last one,
- * or when what tasks have mapped since could matter; and a spawn is refused on a fresh count only.
+ * or when what was started and mapped since could matter; and a spawn is refused on a fresh count
+ * only.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -20,6 +22,7 @@
 #define READ_BYTES (256UL << 10)
 #define REST 1000           /* mappings that a spawn must leave */
 #define COST_SHARE 20       /* counting takes at most 1 / COST_SHARE of the time */
+#define NEAR 4000           /* mappings above REST below which every spawn counts */
 #define MAPPINGS_A_CALL 2   /* a mapping call splits one at the most */
 #define DEFAULT_LIMIT 65530 /* where the kernel's setting cannot be read */
 
@@ -53,14 +56,16 @@ static uint64_t count_mappings(void)
     return lines;
 }
 
-/* Whether a spawn that needs so many mappings leaves enough.  Spawner only. */
+/* Whether a spawn that needs so many mappings leaves enough.  The count does not have them yet when
+ * the next spawn asks, and may never: they are promised until it is taken again.  Spawner only. */
 bool mappings_left(struct core *core, uint64_t needed)
 {
     uint64_t made = atomic_load_explicit(&core->control->mappings_made, memory_order_relaxed);
     uint64_t now = core_now_ns();
-    uint64_t most = core->mappings + (made - core->mappings_made_then) * MAPPINGS_A_CALL + needed;
+    uint64_t most = core->mappings + (made - core->mappings_made_then) * MAPPINGS_A_CALL +
+                    (core->mappings_promised += needed);
 
-    if (core->mappings_limit && most + REST <= core->mappings_limit &&
+    if (core->mappings_limit && most + REST + NEAR <= core->mappings_limit &&
         now - core->mappings_counted_ns < core->mappings_cost_ns * COST_SHARE)
         return true;
     uint64_t mappings = count_mappings(), limit = read_limit(), after = core_now_ns();
@@ -68,6 +73,7 @@ bool mappings_left(struct core *core, uint64_t needed)
     core->mappings = mappings;
     core->mappings_limit = limit;
     core_unlock(core, SIDE_SPAWNER);
+    core->mappings_promised = needed;
     core->mappings_made_then = made;
     core->mappings_counted_ns = after;
     core->mappings_cost_ns = after - now;
@@ -118,8 +124,12 @@ int mappings_check(uintptr_t start, size_t bytes)
     bool writable = true;
     int result = 0;
 
+    /* A process that has changed its user may not read it: what is mapped msync tells, too. */
     if (!maps)
-        return -errno;
+        return msync((void *)(start & -ARCH_PAGE), align_up(end, ARCH_PAGE) - (start & -ARCH_PAGE),
+                     MS_ASYNC) < 0
+                   ? -EFAULT
+                   : 1;
     while (at < end && result == 0) {
         struct mapping mapping;
         result = next_by_query(fileno(maps), at, &mapping);

@@ -82,8 +82,10 @@ static bool alike(const struct core *core, pid_t pid)
             return true;
         if (!memory_of(pid, &theirs) || theirs.bytes == 0)
             return false;
-        if (theirs.start_code != before.start_code || theirs.end_code != before.end_code ||
-            theirs.start_stack != before.start_stack)
+        /* Whose memory we may not look into has no addresses here: then its size alone counts. */
+        if (theirs.start_stack &&
+            (theirs.start_code != before.start_code || theirs.end_code != before.end_code ||
+             theirs.start_stack != before.start_stack))
             return false;
         if (memory_of(core->pid, &after) && before.bytes == after.bytes)
             return theirs.bytes == before.bytes;

@@ -43,6 +43,8 @@ static int open_executable(int directory, const char *path, struct stat *status,
     int descriptor = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
     if (descriptor < 0) {
+        if (errno == ENXIO) /* a socket, or a device without a driver */
+            return program_fail(error, AIOPIP_FAILED_DIRECTORY, EACCES, "%s", path);
         enum aiopip_failure failure =
             errno == EACCES ? AIOPIP_FAILED_PERMISSION : AIOPIP_FAILED_PROGRAM;
         return program_fail(error, failure, errno, "%s", path);

@@ -35,7 +35,8 @@
 #define ORPHANS_MAX 64
 #define BLIND_WAIT_NS 100000000UL /* before unmapping, where orphans cannot be looked for */
 #define STOP_WAIT_NS 1000000000UL /* for orphans, when the core is closed */
-#define STATUS_LOST 0xff00        /* exited with 255, as asyncio has it */
+#define STOLEN_WAIT_NS 1000000000UL
+#define STATUS_LOST 0xff00 /* exited with 255, as asyncio has it */
 
 /* Ended tasks, linked by task->next. */
 struct list {
@@ -198,10 +199,31 @@ static int status_of(const siginfo_t *information)
     return (information->si_status & 0x7f) | (information->si_code == CLD_DUMPED ? 0x80 : 0);
 }
 
+/* Another waitid has taken the status: the kernel still tells it through the pidfd, since 6.15, as
+ * soon as that call has done with the zombie; before, it is lost.  False: ask again. */
+static bool ask_pidfd(struct core *core, int32_t pipid, int *status, bool *lost)
+{
+    struct kernel_pidfd_info info = {.mask = KERNEL_PIDFD_INFO_EXIT};
+    struct task *task = &core->tasks[pipid];
+    uint64_t now = core_now_ns();
+
+    bool asked =
+        core->pidfds[pipid] >= 0 && ioctl(core->pidfds[pipid], KERNEL_PIDFD_GET_INFO, &info) == 0;
+    if (asked && info.mask & KERNEL_PIDFD_INFO_EXIT) {
+        *status = info.exit_code;
+        return true;
+    }
+    task->stolen_ns = task->stolen_ns ? task->stolen_ns : now;
+    if (asked && now - task->stolen_ns < STOLEN_WAIT_NS)
+        return false;
+    *status = STATUS_LOST;
+    *lost = true;
+    return true;
+}
+
 /* Wait.  False when the task has not ended, or is a zombie that a tracer has not waited for.
  *
- * A task that has exec'ed is a child as any other, and another waitpid(-1) may have been quicker:
- * then (ECHILD) the kernel still tells the status through the pidfd, since 6.15; before, it is lost. */
+ * A task that has exec'ed is a child as any other, and another waitpid(-1) may have been quicker. */
 static bool wait_for(struct core *core, int32_t pipid, int *status, struct rusage *usage,
                      bool *lost)
 {
@@ -223,15 +245,7 @@ static bool wait_for(struct core *core, int32_t pipid, int *status, struct rusag
     }
     if (result != -ECHILD)
         return false;
-    struct kernel_pidfd_info info = {.mask = KERNEL_PIDFD_INFO_EXIT};
-    if (pidfd >= 0 && ioctl(pidfd, KERNEL_PIDFD_GET_INFO, &info) == 0 &&
-        info.mask & KERNEL_PIDFD_INFO_EXIT) {
-        *status = info.exit_code;
-        return true;
-    }
-    *status = STATUS_LOST;
-    *lost = true;
-    return true;
+    return ask_pidfd(core, pipid, status, lost);
 }
 
 /* Mark the end and post it.  Under the lock. */

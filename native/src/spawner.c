@@ -205,7 +205,7 @@ static int prepare(struct start *start)
     if (result < 0)
         return result;
     core->tracked = start->image->tracked;
-    if (!mappings_left(core, MAPPINGS_A_TASK * (core->loading_count + 1)))
+    if (!mappings_left(core, MAPPINGS_A_TASK))
         return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
                             (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
     if ((result = build_memory(start)) < 0 || (result = fetch_descriptors(start)) < 0)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -167,16 +168,32 @@ uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct
     return stack;
 }
 
-int stack_read_auxv(uint64_t auxv[STACK_AUXV_MAX][2])
+/* Without the file (a process that has changed its user may not read it): entry by entry. */
+static void ask_auxv(uint64_t auxv[STACK_AUXV_MAX][2])
 {
+    size_t count = 0;
+
+    for (uint64_t type = 1; type < STACK_AUXV_MAX; type++) {
+        errno = 0;
+        uint64_t value = getauxval(type);
+        if (value || errno == 0) {
+            auxv[count][0] = type;
+            auxv[count++][1] = value;
+        }
+    }
+    auxv[count][0] = AT_NULL;
+}
+
+void stack_read_auxv(uint64_t auxv[STACK_AUXV_MAX][2])
+{
+    size_t most = sizeof(uint64_t[STACK_AUXV_MAX - 1][2]);
     int descriptor = open("/proc/self/auxv", O_RDONLY | O_CLOEXEC);
-    ssize_t bytes =
-        descriptor < 0 ? -1 : read(descriptor, auxv, sizeof(uint64_t[STACK_AUXV_MAX - 1][2]));
-    int result = bytes < 0 ? -errno : 0;
+    ssize_t bytes = descriptor < 0 ? -1 : read(descriptor, auxv, most);
 
     if (descriptor >= 0)
         close(descriptor);
-    if (bytes >= 0)
+    if (bytes > 0)
         auxv[(size_t)bytes / sizeof auxv[0]][0] = AT_NULL;
-    return result;
+    else
+        ask_auxv(auxv);
 }

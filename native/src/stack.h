@@ -29,7 +29,7 @@ long stack_measure(const struct stack_content *content, size_t stack_bytes);
 /* Write them below `top`; returns the stack pointer to enter ld.so with. */
 uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct task_block *block);
 
-/* Read the process's own auxiliary vector.  0 or -errno. */
-int stack_read_auxv(uint64_t auxv[STACK_AUXV_MAX][2]);
+/* Read the process's own auxiliary vector. */
+void stack_read_auxv(uint64_t auxv[STACK_AUXV_MAX][2]);
 
 #endif
