@@ -27,6 +27,8 @@ static void let_go(struct core *core, int32_t pipid)
         window_unmap(core->control, pipid);
         task->memory = MEMORY_NONE;
     } else if (last && !core->stopped) {
+        if (task->memory == MEMORY_HELD)
+            task->memory = MEMORY_PENDING; /* a spawn that wants the slot may wait for it again */
         core->holds_changed = true;
         shared_wake_spawner(core->control);
     }
