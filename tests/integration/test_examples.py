@@ -1,0 +1,69 @@
+"""The examples do what they say, and stay short enough to be read."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LINES_MAX = 79
+
+
+def run(name: str, *args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run an example to its end."""
+    line = [sys.executable, EXAMPLES / name, *args]
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=env or None)
+
+
+def test_examples_are_short() -> None:
+    lines = {
+        path.name: len(path.read_text().splitlines())
+        for path in EXAMPLES.iterdir()
+        if path.suffix in (".c", ".py")
+    }
+    assert {"unmodified.py", "heat.py", "heat.c"} <= lines.keys()
+    assert not {name: count for name, count in lines.items() if count > LINES_MAX}
+
+
+@pytest.mark.timeout(180)
+def test_unmodified_programs_write_what_they_write_as_children() -> None:
+    pytest.importorskip("rich")
+    done = run("unmodified.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    installed = [name for name in ("sort", "sha256sum", "gzip", "xz") if shutil.which(name)]
+    for name in installed:
+        assert name in done.stdout
+    assert " 0 of them not as subprocess's" in done.stdout
+
+
+def test_unmodified_fails_without_any_program(tmp_path: Path) -> None:
+    pytest.importorskip("rich")
+    done = run("unmodified.py", PATH=str(tmp_path))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "0 outputs of tasks" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(180)
+def test_heat_draws_the_plate(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    pytest.importorskip("rich")
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "not" / "there yet"
+    done = run("heat.py", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "to the last bit" in done.stdout
+    with image.open(folder / "heat.png") as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (1152, 768))
+        pixels = numpy.asarray(picture).astype(int)
+    # Pale walls at 0 degrees, the upper disks hot and red, the lower ones cold and blue.
+    redness = pixels[..., 0] - pixels[..., 2]
+    assert pixels[[0, -1]].min() > 180
+    assert all(redness[164, x] > 30 for x in (90, 1060))
+    assert all(redness[604, x] < -30 for x in (90, 1060))
+    assert len(numpy.unique(pixels.reshape(-1, 3), axis=0)) > 500
+    assert [path.name for path in folder.iterdir()] == ["heat.png"]
