@@ -209,6 +209,7 @@ class Core:
         )
         state.status = status
         state.loaded = record.loaded
+        state.shared = not record.left
         # The last chance of the waiting imports comes before the memory goes.
         self.imports.finish(state)
         state.unacknowledged = record.acknowledge

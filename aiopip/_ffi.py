@@ -187,6 +187,7 @@ def _ended(event: CData) -> Ended:
         event.wait_status,
         bool(flags & lib.AIOPIP_EVENT_LOADED),
         bool(flags & lib.AIOPIP_EVENT_STATUS_LOST),
+        bool(flags & lib.AIOPIP_EVENT_LEFT),
         bool(flags & lib.AIOPIP_EVENT_ACKNOWLEDGE),
         event.started_ns,
         event.ended_ns,

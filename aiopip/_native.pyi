@@ -34,6 +34,7 @@ class Lib:
     AIOPIP_EVENT_RECLAIMED: int
     AIOPIP_EVENT_LOADED: int
     AIOPIP_EVENT_STATUS_LOST: int
+    AIOPIP_EVENT_LEFT: int
     AIOPIP_EVENT_ACKNOWLEDGE: int
     def aiopip_open(self, options: CData, client: CData) -> int: ...
     def aiopip_close(self, client: CData) -> int: ...

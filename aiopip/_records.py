@@ -76,6 +76,7 @@ class Ended(NamedTuple):
     wait_status: int
     loaded: bool
     status_lost: bool
+    left: bool
     acknowledge: bool
     started_ns: int
     ended_ns: int

@@ -67,7 +67,7 @@ class Task:
     def shared(self) -> bool:
         """Whether the task is in the Root's address space, which it leaves by execve(2).
 
-        After the task's end: whether it was when this was last asked.
+        After the task's end: whether it was until then.
         """
         return self._core.shares(self._state)
 

@@ -69,6 +69,7 @@ enum aiopip_event_kind {
 enum aiopip_event_flags {
     AIOPIP_EVENT_LOADED = 1,      /* the preloaded library reported in */
     AIOPIP_EVENT_STATUS_LOST = 2, /* somebody else's wait took the status: wait_status is 0xff00 */
+    AIOPIP_EVENT_LEFT = 8,        /* it had left this space by execve(2) */
     AIOPIP_EVENT_ACKNOWLEDGE = 4, /* its memory stays until aiopip_acknowledge() */
 };
 

@@ -93,6 +93,7 @@ static void deliver(struct core *core, const struct queued_event *queued,
     case AIOPIP_EVENT_EXITED:
         event->wait_status = task->wait_status;
         event->flags |= task->status_lost ? AIOPIP_EVENT_STATUS_LOST : 0;
+        event->flags |= task->left ? AIOPIP_EVENT_LEFT : 0;
         event->flags |= task->acknowledged ? 0 : AIOPIP_EVENT_ACKNOWLEDGE;
         fill_usage(event, &task->usage);
         break;

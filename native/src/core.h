@@ -97,6 +97,7 @@ struct task {
     bool acknowledged;  /* or need not */
     bool export_queued; /* EXPORTED is in the ring */
     bool status_lost;
+    bool left;   /* by execve */
     bool failed; /* it ended with FAILED, not EXITED */
     enum memory_state memory;
     int32_t next;   /* in one of the reaper's lists */

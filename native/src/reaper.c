@@ -221,31 +221,42 @@ static bool ask_pidfd(struct core *core, int32_t pipid, int *status, bool *lost)
     return true;
 }
 
-/* Wait.  False when the task has not ended, or is a zombie that a tracer has not waited for.
- *
- * A task that has exec'ed is a child as any other, and another waitpid(-1) may have been quicker. */
-static bool wait_for(struct core *core, int32_t pipid, int *status, struct rusage *usage,
-                     bool *lost)
+/* waitid of a task.  Without KERNEL_WALL it knows children whose exit signal is SIGCHLD, which is a
+ * task's only after an execve. */
+static long wait_as(struct core *core, int32_t pipid, int kind, siginfo_t *information,
+                    struct rusage *usage)
 {
-    siginfo_t information = {0};
     int pidfd = core->pidfds[pipid];
     long result;
 
-    memset(usage, 0, sizeof *usage);
     do
         result = sys5(SYS_waitid, pidfd >= 0 ? KERNEL_P_PIDFD : P_PID,
-                      pidfd >= 0 ? pidfd : core->tasks[pipid].pid, (long)(uintptr_t)&information,
-                      WEXITED | WNOHANG | KERNEL_WALL, (long)(uintptr_t)usage);
+                      pidfd >= 0 ? pidfd : core->tasks[pipid].pid, (long)(uintptr_t)information,
+                      WEXITED | WNOHANG | kind, (long)(uintptr_t)usage);
     while (result == -EINTR);
-    if (result == 0 && information.si_pid == 0)
-        return false;
-    if (result == 0) {
-        *status = status_of(&information);
-        return true;
+    return result;
+}
+
+/* Wait, and fill in how it ended.  False when the task has not ended, or is a zombie that a tracer
+ * has not waited for.  One that has exec'ed is a child as any other: another waitpid(-1) may have
+ * been quicker. */
+static bool wait_for(struct core *core, int32_t pipid)
+{
+    struct task *task = &core->tasks[pipid];
+    siginfo_t information = {0};
+
+    long result = wait_as(core, pipid, 0, &information, &task->usage);
+    task->left = result == 0;
+    if (result == -ECHILD)
+        result = wait_as(core, pipid, KERNEL_WALL, &information, &task->usage);
+    if (result == -ECHILD) {
+        task->left = true;
+        return ask_pidfd(core, pipid, &task->wait_status, &task->status_lost);
     }
-    if (result != -ECHILD)
+    if (result < 0 || information.si_pid == 0)
         return false;
-    return ask_pidfd(core, pipid, status, lost);
+    task->wait_status = status_of(&information);
+    return true;
 }
 
 /* Mark the end and post it.  Under the lock. */
@@ -303,7 +314,7 @@ static void reap(struct reaper *reaper, int32_t pipid)
 
     /* In one piece under the lock: aiopip_kill trusts that a running task's PID is not free yet. */
     core_lock(core);
-    bool ended = wait_for(core, pipid, &task->wait_status, &task->usage, &task->status_lost);
+    bool ended = wait_for(core, pipid);
     if (ended)
         mark_ended(reaper, pipid);
     core_unlock(core, SIDE_REAPER);

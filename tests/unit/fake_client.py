@@ -115,8 +115,11 @@ def started(number: int) -> Started:
     return Started(number, number + 1, 1000 + number)
 
 
-def ended(number: int, wait_status: int = 0, *, lost: bool = False, hold: bool = True) -> Ended:
-    return Ended(number, number + 1, wait_status, True, lost, hold, 10, 20, Usage(user_us=1500000))
+def ended(
+    number: int, wait_status: int = 0, *, lost: bool = False, left: bool = False, hold: bool = True
+) -> Ended:
+    usage = Usage(user_us=1500000)
+    return Ended(number, number + 1, wait_status, True, lost, left, hold, 10, 20, usage)
 
 
 def failed(number: int, failure: Failure = Failure.CANCELLED, error: int = 0) -> Failed:

@@ -214,8 +214,14 @@ async def test_task_that_leaves_the_space_is_shared_no_more(stage: Stage) -> Non
     # In the space; ended, with the event on the way; not in the space.
     for stage.client.shares_result in (1, -3, 0):
         seen.append(task.shared)
-    stage.client.deliver(ended(0))
+    stage.client.deliver(ended(0, left=True))
     assert [*seen, task.shared] == [True, True, False, False]
+
+
+async def test_end_tells_that_a_task_had_left_the_space(stage: Stage) -> None:
+    tasks = [await stage.task(), await stage.task()]
+    stage.client.deliver(ended(0, left=True), ended(1))
+    assert [task.shared for task in tasks] == [False, True]
 
 
 async def test_signal_to_an_ended_task_is_a_process_lookup_error(stage: Stage) -> None:
