@@ -208,6 +208,9 @@ void core_sync_clients(struct core *core, enum core_side side, int self_pidfd);
 /* Drop a reference; frees the core with the last one.  Under the lock, which is released. */
 void core_release(struct core *core);
 
+/* start.c: start a task, or post why not.  Spawner only; the request is the caller's. */
+void start_task(struct core *core, struct request *request);
+
 /* spawner.c, reaper.c: the threads, started by core.c and by the spawner. */
 void *spawner_main(void *core);
 void *reaper_main(void *core);

@@ -240,17 +240,17 @@ int image_find(struct image **list, const char *path, struct image **found,
     if (file < 0)
         return program_fail(error, AIOPIP_FAILED_INTERPRETER, errno, "%s", path);
     struct image *image = calloc(1, sizeof *image);
-    int result = image ? 0 : program_fail(error, AIOPIP_FAILED_MEMORY, ENOMEM, "%s", path);
-    if (result == 0) {
-        image->descriptor = -1;
-        result = fstat(file, &status) < 0
+    if (!image) {
+        close(file);
+        return program_fail(error, AIOPIP_FAILED_MEMORY, ENOMEM, "%s", path);
+    }
+    image->descriptor = -1;
+    int result = fstat(file, &status) < 0
                      ? program_fail(error, AIOPIP_FAILED_INTERPRETER, errno, "%s", path)
                      : read_image(file, &status, path, image, error);
-    }
     close(file);
     if (result < 0) {
-        if (image)
-            image_free(image);
+        image_free(image);
         return result;
     }
     image->next = *list;

@@ -65,17 +65,26 @@ static struct outside *outside_add(struct task_block *block, uintptr_t start, ui
     return NULL;
 }
 
+/* An extent is the task's until its end, whatever is mapped in it. */
+static int is_extent(const struct slot *slot, uintptr_t start, uintptr_t end)
+{
+    for (int i = 0; i < SHARED_EXTENTS; i++)
+        if (atomic_load(&slot->extents[i].start) == start && slot->extents[i].end == end)
+            return 1;
+    return 0;
+}
+
 /* Strike [start, end) before it is unmapped: from then on it may be somebody else's.
  *
  * The entry is claimed as a free one is, so that another thread neither changes nor reuses it.  The
  * piece behind the range is written down first; killed in between, a task leaves a piece that it
- * had mapped and nobody knows of, never one that is not its own. */
+ * had mapped and nobody knows of, never one that is not its own.  Extents stay. */
 static void outside_strike(struct task_block *block, uintptr_t start, uintptr_t end)
 {
     for (int i = 0; i < SHARED_OUTSIDE; i++) {
         struct outside *entry = &block->outside[i];
         uintptr_t to = atomic_load(&entry->end), from = atomic_load(&entry->start);
-        if (to <= 1 || to <= start || end <= from ||
+        if (to <= 1 || to <= start || end <= from || is_extent(block->slot, from, to) ||
             !atomic_compare_exchange_strong(&entry->end, &to, 1))
             continue;
         from = atomic_load(&entry->start); /* ours now */
@@ -136,6 +145,8 @@ static long place_in(_Atomic uintptr_t *cursor, uintptr_t first, uintptr_t end,
 {
     size_t skip = 0;
 
+    if (wanted->rounded > end - first || wanted->alignment > end - first - wanted->rounded)
+        return -EEXIST; /* a cursor would be moved beyond the end */
     for (int i = 0; i < PLACE_TRIES; i++) {
         uintptr_t at = take(cursor, first, end, wanted->rounded, wanted->alignment, skip);
         if (at + wanted->rounded > end)
@@ -148,6 +159,32 @@ static long place_in(_Atomic uintptr_t *cursor, uintptr_t first, uintptr_t end,
         skip = skip ? skip * 2 : PLACE_SKIP;
     }
     return -EEXIST;
+}
+
+/* Whether a task has an extent there: it may have nothing mapped in it just now. */
+static int is_taken(const struct control *control, uintptr_t start, uintptr_t end)
+{
+    for (uint32_t i = 0; i < control->max_tasks; i++)
+        for (int j = 0; j < SHARED_EXTENTS; j++) {
+            const struct extent *extent = &control->slots[i].extents[j];
+            uintptr_t from = atomic_load(&extent->start);
+            if (from > 1 && from < end && start < extent->end)
+                return 1;
+        }
+    return 0;
+}
+
+/* Reserve a range that no task has. */
+static long reserve(struct control *control, const struct wanted *range)
+{
+    for (int i = 0; i < PLACE_TRIES; i++) {
+        long at = place_in(&control->overflow_cursor, control->overflow_start,
+                           control->overflow_end, range);
+        if (failed(at) || !is_taken(control, (uintptr_t)at, (uintptr_t)at + range->rounded))
+            return at;
+        sys2(SYS_munmap, at, (long)range->rounded);
+    }
+    return -ENOMEM;
 }
 
 /* Give the task another range beside its window, out of the area that all tasks share: of a window's
@@ -167,23 +204,21 @@ static struct extent *add_extent(struct task_block *block, const struct wanted *
     };
 
     for (int i = 0; i < SHARED_EXTENTS; i++) {
-        struct extent *extent = &block->extents[i];
+        struct extent *extent = &block->slot->extents[i];
         uintptr_t none = 0;
         if (!atomic_compare_exchange_strong(&extent->start, &none, 1))
             continue;
-        long at = least > wanted->rounded
-                      ? place_in(&control->overflow_cursor, control->overflow_start,
-                                 control->overflow_end, &range)
-                      : -ENOMEM;
+        long at = least > wanted->rounded ? reserve(control, &range) : -ENOMEM;
         if (failed(at)) {
             atomic_store(&extent->start, 0);
             return NULL;
         }
         extent->end = (uintptr_t)at + range.rounded;
         outside_add(block, (uintptr_t)at, extent->end);
-        sys2(SYS_munmap, at, (long)range.rounded);
         atomic_store(&extent->cursor, (uintptr_t)at);
         atomic_store(&extent->start, (uintptr_t)at);
+        /* Last: once it is not reserved, is_taken must say that it is ours. */
+        sys2(SYS_munmap, at, (long)range.rounded);
         return extent;
     }
     return NULL;
@@ -203,7 +238,7 @@ static long place(struct slot *slot, struct task_block *block, size_t bytes, lon
     if (rounded <= (block->window_end - block->window_start) / 2)
         result = place_in(&slot->cursor, block->window_first, block->window_end, &wanted);
     for (int i = 0; result == -EEXIST && i < SHARED_EXTENTS; i++) {
-        struct extent *extent = &block->extents[i];
+        struct extent *extent = &slot->extents[i];
         uintptr_t start = atomic_load(&extent->start);
         if (start > 1 && rounded <= extent->end - start)
             result = place_in(&extent->cursor, start, extent->end, &wanted);
@@ -291,6 +326,8 @@ long ledger_mremap(struct task_block *block, uintptr_t address, size_t bytes, si
     size_t rounded = align_up(new_bytes, ARCH_PAGE);
     int inside = in_window(block, address, new_bytes);
 
+    if (new_bytes == 0 || address & (ARCH_PAGE - 1)) /* EINVAL: nothing may be struck for it */
+        return raw_mremap(address, bytes, new_bytes, flags, new_address);
     if (flags & MREMAP_FIXED) {
         struct outside *entry = in_window(block, new_address, new_bytes)
                                     ? NULL

@@ -170,7 +170,8 @@ static int read_script(struct program *program, const char *line, const char *pa
     size_t bytes = strcspn(line, "\n"), count = 0;
     int by_env = 0;
 
-    if (line[bytes] != '\n' && bytes == PROGRAM_SCRIPT_LINE - 1 && !strpbrk(line, " \t"))
+    if (line[bytes] != '\n' && bytes == PROGRAM_SCRIPT_LINE - 1 &&
+        !strpbrk(line + 2 + strspn(line + 2, " \t"), " \t"))
         return program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC, "%s: #! line is too long",
                             path);
     while (bytes > 2 && (line[bytes - 1] == ' ' || line[bytes - 1] == '\t'))

@@ -101,6 +101,7 @@ struct slot {
     _Atomic int32_t error;                 /* task */
     _Atomic uint32_t loaded;               /* task: enum task_loaded */
     _Atomic uint32_t quiet;                /* task: ended by _exit with no other thread alive */
+    struct extent extents[SHARED_EXTENTS]; /* task; root, when all is unmapped */
 };
 
 struct control {
@@ -160,7 +161,6 @@ struct task_block {
     uintptr_t spare_end;
     struct task_start start;
     struct outside outside[SHARED_OUTSIDE];
-    struct extent extents[SHARED_EXTENTS];
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct export_table exports;
     _Atomic uint64_t holds[]; /* for each slot: generation << 16 | count, 0: none.  Writer: task */

@@ -227,6 +227,8 @@ int window_unmap(struct control *control, int32_t pipid)
         if (atomic_load(&slot->block->aio[i]))
             sys1(SYS_io_destroy, (long)atomic_load(&slot->block->aio[i]));
     unmap_outside(slot->block);
+    for (int i = 0; i < SHARED_EXTENTS; i++)
+        atomic_store(&slot->extents[i].start, 0);
     slot->block = NULL;
     if (munmap((void *)window, control->window_bytes) == 0)
         return 0;

@@ -70,7 +70,8 @@ static int task_brk(void *address)
     return (int)(intptr_t)pointer_or_error(-ENOMEM);
 }
 
-/* Attach where the ledger finds it: reserve the place, then have shmat take it over. */
+/* Attach where the ledger finds it: reserve the place, then have shmat take it over.  An address of
+ * the caller's choice is reserved too. */
 static void *task_shmat(int id, const void *address, int flags)
 {
     struct {
@@ -78,15 +79,17 @@ static void *task_shmat(int id, const void *address, int flags)
         size_t bytes;
         long rest[16];
     } status = {0}; /* struct shmid_ds */
-    const int ipc_stat = 2, shm_remap = 040000;
+    const int ipc_stat = 2, shm_remap = 040000, shm_round = 020000;
+    uintptr_t at = (uintptr_t)address & (flags & shm_round ? -ARCH_PAGE : UINTPTR_MAX);
+    /* PRIVATE ANONYMOUS NORESERVE, and FIXED or FIXED_NOREPLACE */
+    long kind = 0x4022 | (!at ? 0 : flags & shm_remap ? 0x10 : KERNEL_MAP_FIXED_NOREPLACE);
 
-    if (address)
-        return pointer_or_error(sys3(SYS_shmat, id, (long)(uintptr_t)address, flags));
     long result = sys3(SYS_shmctl, id, ipc_stat, (long)(uintptr_t)&status);
     if (result < 0)
         return pointer_or_error(result);
-    result =
-        ledger_mmap(block, 0, status.bytes, 0, 0x4022 /* PRIVATE ANONYMOUS NORESERVE */, -1, 0);
+    result = ledger_mmap(block, at, status.bytes, 0, kind, -1, 0);
+    if (result == -EEXIST)
+        result = -EINVAL; /* as shmat says it */
     if ((unsigned long)result <= -4096UL) {
         long place = result;
         result = sys3(SYS_shmat, id, place, flags | shm_remap);

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * start.c: one spawn, from the request to a process that is the reaper's, or to a failure.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "core.h"
+
+#define MAPPINGS_A_TASK 32 /* while it loads, at most, when it is small */
+#define FILE_RESERVE 64
+#define STACK_BYTES (8UL << 20)
+#define STACK_BYTES_MAX (64UL << 20)
+#define STACK_ROOM (128UL << 10) /* that a program has at least, beyond arguments and block */
+#define CLONE_FLAGS (KERNEL_CLONE_VM | KERNEL_CLONE_PIDFD | KERNEL_CLONE_CHILD_SETTID)
+
+/* What start_task has made so far, for the way back. */
+struct start {
+    struct core *core;
+    struct request *request;
+    struct program_error *error;
+    struct program *program;
+    struct image *image;
+    struct task_block *block;
+    uintptr_t stack_start;
+    int fetched[3];
+};
+
+/* As much as the user's processes get, within reason. */
+static size_t stack_size(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_STACK, &limit) < 0 || limit.rlim_cur > STACK_BYTES_MAX)
+        return STACK_BYTES;
+    size_t bytes = align_up(limit.rlim_cur, ARCH_PAGE);
+    return bytes < 2 * STACK_ROOM ? 2 * STACK_ROOM : bytes;
+}
+
+static int build_memory(struct start *start)
+{
+    struct core *core = start->core;
+    struct stack_content content = {.preload = core->preload,
+                                    .program = start->program,
+                                    .request = &start->request->spawn,
+                                    .image = start->image,
+                                    .auxv = core->auxv};
+    size_t stack_bytes = stack_size();
+    size_t block_bytes = align_up(
+        sizeof(struct task_block) + core->control->max_tasks * sizeof(uint64_t), ARCH_PAGE);
+    long needed = stack_measure(&content, stack_bytes);
+    uintptr_t image_at;
+
+    if (needed < 0 || (size_t)needed + block_bytes + STACK_ROOM > stack_bytes)
+        return program_fail(start->error, AIOPIP_FAILED_ARGUMENTS, E2BIG, "%s",
+                            start->request->spawn.program);
+    int result = window_map(core, start->request->pipid, stack_bytes, start->image, &start->block,
+                            &start->stack_start, &image_at);
+    if (result < 0)
+        return program_fail(start->error, AIOPIP_FAILED_MEMORY, -result, "stack and %s",
+                            start->image->path);
+    content.image_at = image_at;
+    start->block->start.entry = image_at + start->image->entry;
+    start->block->start.stack = stack_build(&content, (uintptr_t)start->block, start->block);
+    return 0;
+}
+
+/* The descriptors that become 0 to 2, in this thread's table. */
+static int fetch_descriptors(struct start *start)
+{
+    struct core *core = start->core;
+    int32_t *sources = start->block->start.stdio;
+
+    for (int i = 0; i < 3; i++) {
+        int32_t wanted = start->request->spawn.stdio[i];
+        bool inherit = wanted == AIOPIP_STDIO_INHERIT;
+        if (wanted == AIOPIP_STDIO_STDOUT) {
+            sources[i] = sources[1];
+            continue;
+        }
+        long source = inherit ? i : wanted;
+        if (wanted == AIOPIP_STDIO_NULL)
+            source = start->fetched[i] = descriptor_take(open("/dev/null", O_RDWR | O_CLOEXEC));
+        else if (core->private_descriptors)
+            source = start->fetched[i] = (int)sys3(SYS_pidfd_getfd, core->self_pidfd, source, 0);
+        else if (sys3(SYS_fcntl, source, F_GETFD, 0) < 0)
+            source = -EBADF;
+        if (source < 0 &&
+            !(inherit && source == -EBADF)) /* what the root has closed stays closed */
+            return program_fail(start->error, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i),
+                                (int)-source, "descriptor %d", wanted);
+        sources[i] = source < 0 ? -1 : (int32_t)source;
+    }
+    return 0;
+}
+
+static void set_options(struct start *start)
+{
+    struct core *core = start->core;
+    struct task_start *child = &start->block->start;
+    const struct thread_attributes *wanted = &start->request->attributes;
+    const struct thread_attributes *mine = &core->spawner_attributes;
+    const char *argv0 = start->request->spawn.program;
+    const char *base = strrchr(argv0, '/') ? strrchr(argv0, '/') + 1 : argv0;
+    struct rlimit data, files;
+
+    child->reset_handlers = !core->has_clone3;
+    child->signal_mask = wanted->signal_mask;
+    getrlimit(RLIMIT_DATA, &data);
+    child->data_limit = (struct kernel_rlimit){data.rlim_cur, data.rlim_max};
+    /* The user's limit, unless the user has changed what the core made of it. */
+    getrlimit(RLIMIT_NOFILE, &files);
+    if (core->raised_file_limit && files.rlim_cur == core->raised_file_limit) {
+        rlim_t soft = core->file_limit.rlim_cur;
+        child->set_file_limit = 1;
+        child->file_limit.soft = soft < files.rlim_max ? soft : files.rlim_max;
+        child->file_limit.hard = files.rlim_max;
+    }
+    if (memcmp(wanted->affinity, mine->affinity, sizeof mine->affinity) != 0) {
+        child->set_affinity = 1;
+        child->affinity_bytes = wanted->affinity_bytes;
+        memcpy(child->affinity, wanted->affinity, sizeof child->affinity);
+    }
+    if (memcmp(&wanted->scheduler, &mine->scheduler, sizeof mine->scheduler) != 0) {
+        child->set_scheduler = 1;
+        child->scheduler = wanted->scheduler;
+    }
+    strncpy(child->comm, base, sizeof child->comm - 1);
+}
+
+/* The child starts below what was built, on its own stack. */
+static long clone_task(struct start *start, int *pidfd)
+{
+    struct core *core = start->core;
+    struct task_block *block = start->block;
+    uintptr_t stack = (block->start.stack - 256) & -16UL;
+    uint64_t flags = CLONE_FLAGS;
+    long result = -ENOSYS;
+
+    *pidfd = -1;
+    if (core->has_clone3) {
+        struct kernel_clone_args arguments = {
+            .flags = flags | KERNEL_CLONE_CLEAR_SIGHAND,
+            .pidfd = (uintptr_t)pidfd,
+            .child_tid = (uintptr_t)&block->pid,
+            .stack = start->stack_start,
+            .stack_size = stack - start->stack_start,
+        };
+        result = arch_clone(SYS_clone3, (long)(uintptr_t)&arguments, sizeof arguments, 0, 0, 0,
+                            child_main, block);
+        /* Not there, forbidden, or (before 5.5) without CLEAR_SIGHAND. */
+        if (result != -ENOSYS && result != -EPERM && result != -EINVAL)
+            return result;
+        core->has_clone3 = false;
+        block->start.reset_handlers = 1;
+    }
+    return arch_clone(SYS_clone, (long)flags, (long)stack, (long)(uintptr_t)pidfd,
+                      (long)(uintptr_t)&block->pid, 0, child_main, block);
+}
+
+static bool is_cancelled(struct core *core, int32_t pipid)
+{
+    core_lock(core);
+    bool cancelled = core->tasks[pipid].cancelled;
+    core_unlock(core, SIDE_SPAWNER);
+    return cancelled;
+}
+
+/* Everything up to the clone. */
+static int prepare(struct start *start)
+{
+    struct core *core = start->core;
+    const struct aiopip_spawn_request *spawn = &start->request->spawn;
+    rlim_t descriptors =
+        core->raised_file_limit ? core->raised_file_limit : core->file_limit.rlim_cur;
+
+    if (is_cancelled(core, start->request->pipid))
+        return program_fail(start->error, AIOPIP_FAILED_CANCELLED, ECANCELED, "%s", spawn->program);
+    if (core->alive + FILE_RESERVE > descriptors)
+        return program_fail(start->error, AIOPIP_FAILED_WATCH, EMFILE, "%u tasks", core->alive);
+    int result =
+        program_find(spawn->program, spawn->path_list, spawn->cwd, start->program, start->error);
+    if (result < 0)
+        return result;
+    result = image_find(&core->images, start->program->interpreter, &start->image, start->error);
+    if (result < 0)
+        return result;
+    core->tracked = start->image->tracked;
+    if (!mappings_left(core, MAPPINGS_A_TASK))
+        return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
+                            (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
+    if ((result = build_memory(start)) < 0 || (result = fetch_descriptors(start)) < 0)
+        return result;
+    set_options(start);
+    return 0;
+}
+
+/* There is a process.  It is the reaper's from the message on, and may have ended by then. */
+static void register_task(struct start *start, pid_t pid, int pidfd)
+{
+    struct core *core = start->core;
+    int32_t pipid = start->request->pipid;
+    struct task *task = &core->tasks[pipid];
+
+    core_lock(core);
+    task->pid = pid;
+    task->started_ns = core_now_ns();
+    atomic_store(&core_slot(core, pipid)->state, SLOT_RUNNING);
+    core->queued--;
+    core->alive++;
+    core->spawned++;
+    core->loading[core->loading_count].pipid = pipid;
+    core->loading[core->loading_count++].since_ns = task->started_ns;
+    if (task->cancelled)
+        kill(pid, SIGKILL);
+    core_unlock(core, SIDE_SPAWNER);
+    shared_ring_doorbell(&core_slot(core, pipid)->doorbell);
+    reaper_tell(core, REAPER_WATCH, pipid, pidfd);
+    close(pidfd);
+}
+
+/* There is none, and nothing of it is left. */
+static void register_failure(struct start *start, int error)
+{
+    struct core *core = start->core;
+    int32_t pipid = start->request->pipid;
+    struct task *task = &core->tasks[pipid];
+
+    /* Somebody else's mapping in the window (EEXIST) takes the slot out of use too. */
+    bool stuck = window_unmap(core->control, pipid) < 0 || error == -EEXIST;
+    core_lock(core);
+    task->error = -error;
+    task->failure = *start->error;
+    task->failed = task->acknowledged = true;
+    task->memory = stuck ? MEMORY_STUCK : MEMORY_NONE;
+    core->queued--;
+    core->failed++;
+    if (task->client)
+        task->client->alive--;
+    atomic_store(&core_slot(core, pipid)->state, SLOT_ENDED);
+    core_post(core, pipid, AIOPIP_EVENT_FAILED);
+    pthread_cond_broadcast(&core->changed);
+    core_unlock(core, SIDE_SPAWNER);
+    shared_ring_doorbell(&core_slot(core, pipid)->doorbell);
+}
+
+void start_task(struct core *core, struct request *request)
+{
+    struct program_error error = {0};
+    struct program program;
+    struct start start = {.core = core,
+                          .request = request,
+                          .error = &error,
+                          .program = &program,
+                          .fetched = {-1, -1, -1}};
+    long pid = -1;
+    int pidfd;
+
+    int result = prepare(&start);
+    if (result == 0) {
+        pid = clone_task(&start, &pidfd);
+        if (pid < 0)
+            result = program_fail(&error, AIOPIP_FAILED_CLONE, (int)-pid, "clone");
+    }
+    for (int i = 0; i < 3; i++)
+        if (start.fetched[i] >= 0)
+            close(start.fetched[i]);
+    if (result < 0)
+        register_failure(&start, result);
+    else
+        register_task(&start, (pid_t)pid, pidfd);
+}
