@@ -35,10 +35,22 @@ _Given = tuple[TaskState, "Task"]
 class Collector:
     """The tasks of a Root that nobody has collected, and those who wait for them."""
 
-    __slots__ = ("_closed", "_create_future", "_ended", "_ends", "_starting", "_waiting", "open")
+    __slots__ = (
+        "_closed",
+        "_create_future",
+        "_ended",
+        "_ends",
+        "_on_collected",
+        "_starting",
+        "_waiting",
+        "open",
+    )
 
-    def __init__(self, create_future: Callable[[], Future[Any]]) -> None:
+    def __init__(
+        self, create_future: Callable[[], Future[Any]], on_collected: Callable[[TaskState], None]
+    ) -> None:
         self._create_future = create_future
+        self._on_collected = on_collected
         self.open: dict[TaskState, Task] = {}
         """The tasks that run, or have ended and are not collected."""
         self._closed = False
@@ -83,6 +95,7 @@ class Collector:
         place = bisect_left(self._ended, state.end_order, key=_end_order)
         if place < len(self._ended) and self._ended[place] is state:
             del self._ended[place]
+        self._on_collected(state)
         self._check_left()
 
     def collect_all(self) -> None:

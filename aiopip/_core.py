@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 import errno
-import functools
 import signal
 import warnings
 from collections import deque
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from aiopip._request import SpawnRequest
     from aiopip._state import TaskState
 
-
-ACKNOWLEDGE_HOPS = 8
-"""Iterations of the loop in which a caller of spawn may import what an ended task has left."""
 
 ABORT_MS = 1000
 """How long an abort waits for killed tasks to be reaped."""
@@ -72,7 +68,7 @@ class Core:
         self.phase = Phase.OPEN
         self.live: dict[tuple[int, int], TaskState] = {}
         """The tasks that have a slot and have not ended, those under way too."""
-        self.collector = Collector(loop.create_future)
+        self.collector = Collector(loop.create_future, self.acknowledge)
         self.launcher = Launcher(client, loop, self.live, max_tasks)
         self.imports = Imports(client, loop)
         self.listeners = Listeners(loop.create_future)
@@ -100,28 +96,13 @@ class Core:
         self.collector.admit(state, task)
         if state.status is not None:
             self._report(state, state.status)
-            self._acknowledge_soon(state)
         return task
 
-    def _acknowledge_soon(self, state: TaskState) -> None:
-        """Keep the memory of a task that had ended when spawn gave it to its caller.
-
-        For its caller the end is not reported yet, and an import called next must find what was
-        exported.  The caller runs in this iteration of the loop, or, where spawn was called through
-        gather() and the like, a few later.
-        """
-
-        def hop(left: int) -> None:
-            if left and self.phase is Phase.OPEN:
-                self.loop.call_soon(functools.partial(hop, left - 1))
-            else:
-                self.acknowledge(state)
-
-        if state.unacknowledged:
-            hop(ACKNOWLEDGE_HOPS)
-
     def acknowledge(self, state: TaskState) -> None:
-        """The end of a task has been dealt with: its memory may go."""
+        """The end of a task has been reported to somebody, or is nobody's: its memory may go.
+
+        Until then an import finds what the task exported before it ended.
+        """
         if state.unacknowledged and self.phase in (Phase.OPEN, Phase.CLOSING):
             state.unacknowledged = False
             self.client.acknowledge(state.pipid, state.generation)
@@ -214,7 +195,6 @@ class Core:
         self.imports.finish(state)
         state.unacknowledged = record.acknowledge
         if self.launcher.ended(state):
-            self.acknowledge(state)
             self._report(state, status)
         self._check_idle()
         if record.status_lost:

@@ -259,14 +259,15 @@ class SlotBusyError(CallError):
         """Take the PiP ID that was asked for, None for any, and the number of slots."""
         if pipid is None:
             text = (
-                f"all {max_tasks} slots are taken, by live tasks or by memory of ended ones that "
-                "is imported; wait for one to end, drop Regions and views, "
-                f"or open the Root with a larger max_tasks"
+                f"all {max_tasks} slots are taken, by live tasks or by ended ones that have "
+                "exported something and were not waited for, or are imported from; wait for tasks, "
+                "drop Regions and views, or open the Root with a larger max_tasks"
             )
         else:
             text = (
-                f"PiP ID {pipid} is taken, by a live task or by memory of an ended one that is "
-                "imported; leave pipid out to get a free one"
+                f"PiP ID {pipid} is taken, by a live task or by an ended one that has exported "
+                "something and was not waited for, or is imported from; leave pipid out to get a "
+                "free one"
             )
         super().__init__(errno.EBUSY, text)
 

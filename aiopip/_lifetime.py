@@ -15,7 +15,13 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from aiopip._core import Core, Phase
-from aiopip._errors import ForkedError, NotInitializedError, RootBusyError, call_error
+from aiopip._errors import (
+    ForkedError,
+    NotInitializedError,
+    NotPermittedError,
+    RootBusyError,
+    call_error,
+)
 from aiopip._ffi import open_client
 from aiopip._loop import Loop
 
@@ -107,10 +113,11 @@ def _end_stranded() -> None:
 def _open_error(number: int) -> Exception:
     if number == errno.ESRCH:
         return ForkedError()
+    if number == errno.EPERM:
+        return NotPermittedError("this process is a task itself: it cannot have a Root of its own")
     why = {
         errno.ENOSYS: "; the kernel has no pidfd, or a sandbox forbids it",
         errno.EMFILE: "; raise RLIMIT_NOFILE",
-        errno.EPERM: ": this is a task itself, and its tasks are its root's",
         errno.ELIBACC: ": the package's lib/libaiopip-task.so does not load into tasks",
         errno.ENOEXEC: ": the package's lib/aiopip-probe does not run as a task",
         errno.EAGAIN: "; a thread could not be started: see RLIMIT_NPROC and pids.max",

@@ -117,6 +117,8 @@ def pack(
 def _encode(argument: str, value: StrOrBytesPath) -> bytes:
     try:
         encoded = os.fsencode(value)
+    except TypeError as error:
+        raise TypeError(f"{argument}: {error}") from None
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(argument, f"{value!r} cannot be encoded: {error}") from None
     if b"\0" in encoded:

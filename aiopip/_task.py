@@ -138,8 +138,9 @@ class Task:
     async def named_import(self, name: str) -> Region:
         """Import what the task exports under a name, once it has.
 
-        An import that was called before the task's end was reported finds what was exported before
-        that end.
+        An import that is called before the task's end is reported (the task is collected: by
+        `wait()`, `wait_any()` or their like) finds what was exported before that end.  So the
+        memory of a task that has exported something, and its slot, stay until then.
 
         Args:
             name: 1 to 255 bytes of UTF-8.

@@ -31,6 +31,16 @@ void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind)
         push(task->client, kind, pipid, atomic_load(&core_slot(core, pipid)->generation));
 }
 
+void core_let_go(struct core *core, int32_t pipid)
+{
+    struct task *task = &core->tasks[pipid];
+
+    /* From now on a spawn that wants the slot may wait for it. */
+    if (task->memory == MEMORY_HELD && task->holds == 0 && task->acknowledged && !core->stopping)
+        task->memory = MEMORY_PENDING;
+    core->holds_changed = true;
+}
+
 void core_settle(struct core *core, int32_t pipid)
 {
     struct slot *slot = core_slot(core, pipid);
@@ -167,12 +177,13 @@ static struct request *copy_request(const struct aiopip_spawn_request *spawn)
     return request;
 }
 
+/* Whether its memory goes by itself: nobody imports it, and the end was acknowledged. */
 static bool is_going(const struct core *core, int32_t pipid)
 {
-    const struct task *task = &core->tasks[pipid];
+    enum memory_state memory = core->tasks[pipid].memory;
 
-    return atomic_load(&core->control->slots[pipid].state) == SLOT_ENDED &&
-           task->memory != MEMORY_STUCK && (task->memory != MEMORY_HELD || !task->acknowledged);
+    return atomic_load(&core->control->slots[pipid].state) == SLOT_ENDED && memory != MEMORY_HELD &&
+           memory != MEMORY_STUCK;
 }
 
 /* The slot wanted, or the lowest free one: its number, -EBUSY or -EAGAIN. */
@@ -325,7 +336,7 @@ int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation
     struct task *task = core_task(core, pipid, generation);
     if (task) {
         task->acknowledged = true;
-        core->holds_changed = true;
+        core_let_go(core, pipid);
         result = 0;
     }
     core_unlock(core, SIDE_PROCESS);

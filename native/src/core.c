@@ -281,14 +281,23 @@ static void stop_core(struct core *core)
         free(client);
     }
     /* What is still pending then, a process that we do not know runs on: it stays. */
+    int32_t first = -1, last = -1;
     core_lock(core);
-    for (uint32_t i = 0; i < core->control->max_tasks; i++)
-        if (core->tasks[i].memory == MEMORY_HELD && core->tasks[i].holds == 0) {
+    for (uint32_t i = 0; i < core->control->max_tasks; i++) {
+        struct task *task = &core->tasks[i];
+        if (task->memory == MEMORY_HELD && task->holds == 0) {
             window_unmap(core->control, (int32_t)i);
-            core->tasks[i].memory = MEMORY_NONE;
+            task->memory = MEMORY_NONE;
         }
+        if (task->memory != MEMORY_NONE) {
+            first = first < 0 ? (int32_t)i : first;
+            last = (int32_t)i;
+        }
+    }
     core->stopped = true;
     core_unlock(core, SIDE_PROCESS);
+    if (first >= 0)
+        window_shrink(core->control, first, last);
 }
 
 /* The last client is gone. */

@@ -201,6 +201,10 @@ void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind);
  * lock. */
 void core_settle(struct core *core, int32_t pipid);
 
+/* Something that stood against unmapping a slot's memory is gone: the spawner, which the caller wakes,
+ * has the reaper look again.  Under the lock. */
+void core_let_go(struct core *core, int32_t pipid);
+
 /* Fetch the eventfds of new clients into a thread's table, close those of closed ones; the reaper,
  * which is the last to do so, frees these. */
 void core_sync_clients(struct core *core, enum core_side side, int self_pidfd);
@@ -225,6 +229,7 @@ int attributes_read(struct thread_attributes *attributes);
 
 /* window.c */
 int window_reserve(struct control *control);
+void window_shrink(const struct control *control, int32_t first_kept, int32_t last_kept);
 void window_release(const struct control *control);
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);

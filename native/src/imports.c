@@ -27,9 +27,7 @@ static void let_go(struct core *core, int32_t pipid)
         window_unmap(core->control, pipid);
         task->memory = MEMORY_NONE;
     } else if (last && !core->stopped) {
-        if (task->memory == MEMORY_HELD)
-            task->memory = MEMORY_PENDING; /* a spawn that wants the slot may wait for it again */
-        core->holds_changed = true;
+        core_let_go(core, pipid);
         shared_wake_spawner(core->control);
     }
     core_release(core);

@@ -26,9 +26,12 @@ static bool ask_pidfd(struct core *core, int32_t pipid, int *status, bool *lost)
     struct task *task = &core->tasks[pipid];
     uint64_t now = core_now_ns();
 
-    bool asked =
-        core->pidfds[pipid] >= 0 && ioctl(core->pidfds[pipid], KERNEL_PIDFD_GET_INFO, &info) == 0;
-    if (asked && info.mask & KERNEL_PIDFD_INFO_EXIT) {
+    int result =
+        core->pidfds[pipid] < 0 ? -EBADF : ioctl(core->pidfds[pipid], KERNEL_PIDFD_GET_INFO, &info);
+    /* ESRCH: it looked for the status, then for the process, and that went in between. */
+    bool asked = result == 0 || (result == -1 && errno == ESRCH);
+
+    if (result == 0 && info.mask & KERNEL_PIDFD_INFO_EXIT) {
         *status = info.exit_code;
         return true;
     }

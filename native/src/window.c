@@ -12,35 +12,42 @@
 #include "core.h"
 
 #define GIB (1UL << 30)
-#define WINDOWS_BYTES (8192 * GIB)  /* of all of a core's windows */
-#define OVERFLOW_BYTES (2048 * GIB) /* for what no window takes */
-#define PLACES 64                   /* that are tried; a core takes a third of the area */
+#define WINDOWS_BYTES (4096 * GIB)  /* of all of a core's windows */
+#define OVERFLOW_BYTES (1024 * GIB) /* for what no window takes */
+#define PLACES_MAX 4096             /* obstacles that are passed in looking for a place */
 
-/* The areas of cores that exist, closed ones too as long as memory is held: one would unmap the
- * other's windows.  A child by fork has its parent's for ever.  Under the lock of core.c's opening. */
-static struct area {
+/* Address space that nobody else may use: the areas of cores that are open, and of closed ones the
+ * windows whose memory is held; one would unmap the other's.  A child by fork has its parent's for
+ * ever.  Under the lock of core.c's opening, but for `released`. */
+struct area {
     struct area *next;
     uintptr_t start, end;
     atomic_bool released; /* by any thread; taken out of the list by the next to reserve */
-} *areas;
+};
 
-/* Whether nothing is mapped in [start, end), which without /proc is believed, and no core's area
- * reaches into it. */
-static bool is_free(uintptr_t start, uintptr_t end)
+static struct area *areas;
+static uintptr_t first_place; /* random, one a process */
+
+/* ---- Where they lie --------------------------------------------------------------------------- */
+
+/* The end of something that is in [start, end), 0 when nothing is.  Without /proc the mappings are
+ * not seen, and MAP_FIXED_NOREPLACE must tell. */
+static uintptr_t obstacle(uintptr_t start, uintptr_t end)
 {
     unsigned long from, to;
-    bool nothing = true;
+    uintptr_t found = 0;
     char line[512];
 
     for (const struct area *area = areas; area; area = area->next)
         if (area->start < end && start < area->end)
-            return false;
+            return area->end;
     FILE *maps = fopen("/proc/self/maps", "re");
-    while (maps && nothing && fgets(line, sizeof line, maps))
-        nothing = sscanf(line, "%lx-%lx", &from, &to) != 2 || from >= end || to <= start;
+    while (maps && !found && fgets(line, sizeof line, maps))
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from < end && start < to)
+            found = to;
     if (maps)
         fclose(maps);
-    return nothing;
+    return found;
 }
 
 static void forget_released(void)
@@ -56,36 +63,72 @@ static void forget_released(void)
     }
 }
 
+/* The first place of so many bytes at or behind first_place; what closed cores have left lies there
+ * side by side.  0 when there is none. */
+static uintptr_t find_place(size_t bytes)
+{
+    uintptr_t start = first_place, found;
+    bool started_over = false;
+
+    for (int i = 0; i < PLACES_MAX; i++) {
+        if (start + bytes > ARCH_AREA_END) {
+            if (started_over)
+                return 0;
+            started_over = true;
+            start = ARCH_AREA_START;
+        }
+        if ((found = obstacle(start, start + bytes)) == 0)
+            return start;
+        start = align_up(found, GIB);
+    }
+    return 0;
+}
+
 /* Choose the windows' area.  Nothing is mapped: the kernel's own searches end far from it, and if
  * somebody maps there by address, MAP_FIXED_NOREPLACE tells. */
 int window_reserve(struct control *control)
 {
     size_t window = WINDOWS_BYTES / control->max_tasks & -GIB;
     size_t windows = window * control->max_tasks, bytes = windows + OVERFLOW_BYTES;
-    size_t room = (ARCH_AREA_END - ARCH_AREA_START - bytes) / GIB, step = room / PLACES;
     struct area *area = malloc(sizeof *area);
     uint64_t random = 0;
 
     if (!area)
         return -ENOMEM;
     forget_released();
-    if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
-        random = (uint64_t)getpid() * 2654435761UL;
-    for (size_t i = 0; i < PLACES; i++) {
-        uintptr_t start = ARCH_AREA_START + (random + i * step) % room * GIB;
-        if (!is_free(start, start + bytes))
-            continue;
-        control->windows = start;
-        control->window_bytes = window;
-        control->overflow_start = start + windows;
-        control->overflow_end = start + bytes;
-        atomic_store(&control->overflow_cursor, control->overflow_start);
-        *area = (struct area){.next = areas, .start = start, .end = start + bytes};
-        control->area = areas = area;
-        return 0;
+    if (!first_place) {
+        if (getrandom(&random, sizeof random, GRND_NONBLOCK) < 0)
+            random = (uint64_t)getpid() * 2654435761UL;
+        first_place = ARCH_AREA_START + random % ((ARCH_AREA_END - ARCH_AREA_START) / GIB) * GIB;
     }
-    free(area);
-    return -ENOMEM;
+    uintptr_t start = find_place(bytes);
+    if (!start) {
+        free(area);
+        return -ENOMEM;
+    }
+    control->windows = start;
+    control->window_bytes = window;
+    control->overflow_start = start + windows;
+    control->overflow_end = start + bytes;
+    atomic_store(&control->overflow_cursor, control->overflow_start);
+    *area = (struct area){.next = areas, .start = start, .end = start + bytes};
+    control->area = areas = area;
+    return 0;
+}
+
+/* The core is closed: of its area the rest of the process needs to spare only the windows from the
+ * first to the last that is `kept`, and the overflow when one of those reaches into it. */
+void window_shrink(const struct control *control, int32_t first_kept, int32_t last_kept)
+{
+    struct area *area = control->area;
+    bool extends = false;
+
+    for (int32_t i = first_kept; i <= last_kept; i++)
+        for (int j = 0; j < SHARED_EXTENTS; j++)
+            extends |= atomic_load(&control->slots[i].extents[j].start) != 0;
+    area->start = control->windows + (size_t)first_kept * control->window_bytes;
+    if (!extends)
+        area->end = control->windows + (size_t)(last_kept + 1) * control->window_bytes;
 }
 
 /* Nothing is mapped in the area any more.  Any thread. */
@@ -94,6 +137,8 @@ void window_release(const struct control *control)
     if (control->area)
         atomic_store(&control->area->released, true);
 }
+
+/* ---- Mapping ---------------------------------------------------------------------------------- */
 
 /* A page that pthread_getattr_np finds below the stack.  It takes the stack to be as large as
  * RLIMIT_STACK allows down to the next mapping: where the limit is our stack's size that is right

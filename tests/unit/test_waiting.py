@@ -183,10 +183,13 @@ async def test_tasks_are_those_that_nobody_has_collected(stage: Stage) -> None:
         stage.root.tasks[5] = tasks[0]  # type: ignore[index]
 
 
-async def test_memory_may_go_once_the_end_is_dispatched(stage: Stage) -> None:
-    await stage.task()
-    await stage.task()
+async def test_memory_may_go_once_the_task_is_collected(stage: Stage) -> None:
+    tasks = [await stage.task(), await stage.task()]
     stage.client.deliver(ended(0), ended(1, hold=False))
+    assert stage.calls("acknowledge") == []
+    for task in tasks:
+        await task.wait()
+        await task.wait()
     assert stage.calls("acknowledge") == [("acknowledge", 0)]
 
 
