@@ -140,8 +140,7 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
 
     task->ended_ns = core_now_ns();
     task->failed = atomic_load(&slot->started) == TASK_STARTED_FAILED;
-    task->acknowledged = task->failed || (!atomic_load(&slot->interest) &&
-                                          !atomic_load(&slot->block->exports.count));
+    task->acknowledged = task->failed || !atomic_load(&slot->block->exports.count);
     task->memory = MEMORY_PENDING;
     list_push(core, atomic_load(&slot->quiet) || task->failed ? &reaper->ready : &reaper->suspects,
               pipid);
