@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEAK_DEADLINE_S = 5.0
 """How long the memory of ended tasks may take to go back: it goes after they are reported."""
 
-ANONYMOUS_SLACK = 8
+ANONYMOUS_SLACK = 16
 """Anonymous mappings that a test may leave: the arenas of malloc and of Python, grown by the test's
 own objects, and the stacks that glibc keeps of ended threads."""
 
