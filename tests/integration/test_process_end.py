@@ -156,10 +156,11 @@ def test_interrupts_in_quick_succession_leave_no_task(
         os.kill(script.process.pid, signal.SIGINT)
     while not (line := script.line()).startswith("KeyboardInterrupt"):
         pass
-    assert line == "KeyboardInterrupt [-9, -9, -9]"
+    # The third may end asyncio's own clean-up, and with it the loop: then nobody could wait.
+    assert count > 2 or line == "KeyboardInterrupt [-9, -9, -9]"
     code, written = script.end()
     assert code == -signal.SIGINT, written
-    assert all_gone(pids)
+    gone_in_time(pids)
 
 
 # Exit

@@ -12,7 +12,7 @@ from integration.hazards import kill_at_random_moments, kill_in_posix_spawn
 from integration.test_bad_input import FUZZED
 from integration.test_process_end import INTERRUPTED, Script
 from integration.usage import ALLOCATES, nothing_stays
-from support import all_gone, kill_quietly, mapping_count, run_python, settled
+from support import all_gone, block_until, kill_quietly, mapping_count, run_python, settled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +85,7 @@ def interrupt(script: Script, count: int) -> None:
     while not (line := script.line()).startswith("KeyboardInterrupt"):
         pass
     code, written = script.end()
-    assert "None" not in line, written
+    # The third may end asyncio's own clean-up, and with it the loop: then nobody could wait.
+    assert count > 2 or "None" not in line, written
     assert code == -signal.SIGINT, written
-    assert all_gone(pids)
+    block_until(lambda: all_gone(pids), f"{pids} end", 1)
