@@ -98,7 +98,9 @@ async def test_status_of_a_task_that_execs_arrives(root: aiopip.Root, program: P
         assert await task.wait() == code
     task = await root.spawn(*EXECS, "sleep", "1000")
     await until(lambda: not task.shared)
-    assert Path(f"/proc/{task.pid}/cmdline").read_bytes() == b"sleep\x001000\0"
+    # It has its new memory a moment before its arguments are in there.
+    cmdline = Path(f"/proc/{task.pid}/cmdline")
+    await until(lambda: cmdline.read_bytes() == b"sleep\x001000\0")
     task.terminate()
     assert await task.wait() == -15
 
