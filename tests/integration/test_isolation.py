@@ -1,7 +1,7 @@
 """Tasks that die hurt nobody: killed at any moment, by faults, behind exec, in posix_spawn."""
 
 # Other ways to wait for processes, which block, are used beside ours.
-# ruff: noqa: ASYNC220, ASYNC222, ASYNC240
+# ruff: noqa: ASYNC220, ASYNC222
 
 from __future__ import annotations
 

@@ -101,7 +101,12 @@ INTERRUPTED = (
     SAY
     + """
     started = []
+    async def tick():
+        # A signal that comes just before epoll_wait(2) does not end that: a gap of CPython's.
+        while True:
+            await asyncio.sleep(0.02)
     async def main():
+        ticking = asyncio.create_task(tick())
         async with aiopip.Root(grace_s=float(sys.argv[1])) as root:
             tasks = started[:] = [await root.spawn(*sys.argv[2:]) for _ in range(3)]
             say("pids", *[task.pid for task in tasks])
