@@ -139,6 +139,11 @@ def test_interrupt_of_the_foreground_group_reaches_the_tasks_too(started: list[S
     assert all_gone(pids)
 
 
+ENDURED = 2 if sys.version_info >= (3, 11) else 1
+"""How many interrupts asyncio.run takes before it abandons its loop: then nobody could wait."""
+
+
+@pytest.mark.skipif(ENDURED < 2, reason="asyncio.run of 3.10 abandons its loop at the second one")
 def test_second_interrupt_kills_at_once(started: list[Script], program: Programs) -> None:
     script, pids = start(started, INTERRUPTED, 1000, program("stubborn"))
     script.expect("ready", 3)
@@ -161,8 +166,7 @@ def test_interrupts_in_quick_succession_leave_no_task(
         os.kill(script.process.pid, signal.SIGINT)
     while not (line := script.line()).startswith("KeyboardInterrupt"):
         pass
-    # The third may end asyncio's own clean-up, and with it the loop: then nobody could wait.
-    assert count > 2 or line == "KeyboardInterrupt [-9, -9, -9]"
+    assert count > ENDURED or line == "KeyboardInterrupt [-9, -9, -9]"
     code, written = script.end()
     assert code == -signal.SIGINT, written
     gone_in_time(pids)
