@@ -50,10 +50,6 @@ class Loop:
         """End what `watch` began."""
         self._loop.remove_reader(fd)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        """Call back in the next iteration."""
-        self._loop.call_soon(callback)
-
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         """Call back once; the result's `cancel()` prevents it."""
         return self._loop.call_later(delay_s, callback)
