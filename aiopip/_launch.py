@@ -115,7 +115,7 @@ class Launcher:
             raise
         except BaseException:
             if self._give_up(launch):
-                await self._loop.settle(launch.when_over(self._loop), lambda: None)
+                await self._loop.settle(launch.when_over(self._loop))
             if launch.state is not None:
                 abandon(launch.state)
             raise

@@ -58,14 +58,11 @@ class Loop:
         """Hand an error that nobody awaits to the loop's exception handler."""
         self._loop.call_exception_handler({"message": message, "exception": error})
 
-    async def settle(
-        self, future: Future[Any], interrupted: Callable[[], None]
-    ) -> BaseException | None:
+    async def settle(self, future: Future[Any]) -> BaseException | None:
         """Wait until a future is done, whatever comes.
 
         Args:
             future: it is not cancelled, and its result is left in it.
-            interrupted: called at each cancellation.
 
         Returns:
             The first cancellation, or KeyboardInterrupt, that came meanwhile: the caller raises it.
@@ -77,9 +74,7 @@ class Loop:
         try:
             while not future.done():
                 interruption = await _wait(future)
-                if interruption is not None:
-                    first = first or interruption
-                    interrupted()
+                first = first or interruption
             return first
         finally:
             del first, interruption  # their tracebacks refer to frames that refer to them

@@ -31,6 +31,14 @@ void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind)
         push(task->client, kind, pipid, atomic_load(&core_slot(core, pipid)->generation));
 }
 
+void core_announce(struct core *core, int32_t pipid)
+{
+    if (core->tasks[pipid].announced)
+        return;
+    core->tasks[pipid].announced = true;
+    core_post(core, pipid, AIOPIP_EVENT_STARTED);
+}
+
 void core_let_go(struct core *core, int32_t pipid)
 {
     struct task *task = &core->tasks[pipid];

@@ -16,8 +16,6 @@
 
 #include "ledger.h"
 
-#define FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
-
 /* The one core of the process; its lock guards the pointer too. */
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
 static struct core *the_core;
@@ -89,7 +87,7 @@ static int start_threads(struct core *core)
 
 static void raise_file_limit(struct core *core)
 {
-    rlim_t wanted = core->control->max_tasks + FILE_RESERVE;
+    rlim_t wanted = core->control->max_tasks + CORE_FILE_RESERVE;
 
     if (getrlimit(RLIMIT_NOFILE, &core->file_limit) < 0 || core->file_limit.rlim_cur >= wanted)
         return;

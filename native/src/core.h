@@ -28,7 +28,8 @@
 
 #define CORE_EVENTS_A_SLOT 4 /* STARTED or FAILED, EXITED, EXPORTED, RECLAIMED: each at most once */
 
-#define CORE_LOADING 64 /* tasks whose report may be outstanding, slow ones too */
+#define CORE_FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
+#define CORE_LOADING 64      /* tasks whose report may be outstanding, slow ones too */
 
 /* Threads by the descriptor table that they have. */
 enum core_side {
@@ -138,7 +139,7 @@ struct core {
     struct rlimit file_limit; /* the user's */
     rlim_t raised_file_limit; /* what the core made of it; 0: nothing */
     bool private_descriptors;
-    bool has_clone3, has_kcmp, has_pidfd_getfd;
+    bool has_clone3, has_kcmp;
 
     /* The spawner's. */
     pthread_t spawner;
@@ -165,7 +166,7 @@ struct core {
     int control_socket; /* reaper's end */
     int epoll;
     int reaper_self_pidfd;
-    int *pidfds; /* of each slot; -1: no task, -2: a task that must be asked */
+    int *pidfds; /* of each slot; -1: none */
 };
 
 /* What the spawner sends to the reaper, one a datagram; a pidfd comes along with WATCH. */
@@ -196,6 +197,9 @@ struct task *core_task(struct core *core, int32_t pipid, uint64_t generation);
 
 /* Queue an event for a task's client.  Under the lock. */
 void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind);
+
+/* Queue STARTED for a task, once.  Under the lock. */
+void core_announce(struct core *core, int32_t pipid);
 
 /* The task is over and owns nothing but memory: FREE if that is gone and the end drained.  Under the
  * lock. */

@@ -35,7 +35,6 @@ int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int d
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {0};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-    ssize_t sent;
 
     if (descriptor >= 0) {
         header.msg_control = control.bytes;
@@ -46,7 +45,7 @@ int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int d
         first->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(first), &descriptor, sizeof descriptor);
     }
-    while ((sent = sendmsg(core->reaper_socket, &header, MSG_NOSIGNAL)) < 0) {
+    while (sendmsg(core->reaper_socket, &header, MSG_NOSIGNAL) < 0) {
         if (errno == EPIPE || errno == ECONNRESET)
             return -errno;
         if (errno == EINTR)
@@ -149,9 +148,8 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
                      slot->block->start.cwd ? slot->block->start.cwd : "");
         task->error = atomic_load(&slot->error);
         core->failed++;
-    } else if (!task->announced) {
-        task->announced = true;
-        core_post(core, pipid, AIOPIP_EVENT_STARTED);
+    } else {
+        core_announce(core, pipid);
     }
     core->alive--;
     core->ended++;

@@ -23,15 +23,6 @@
 
 /* ---- Looking around --------------------------------------------------------------------------- */
 
-/* Tell the client that a task has started, once.  Under the lock. */
-static void announce(struct core *core, int32_t pipid)
-{
-    if (core->tasks[pipid].announced)
-        return;
-    core->tasks[pipid].announced = true;
-    core_post(core, pipid, AIOPIP_EVENT_STARTED);
-}
-
 /* Tell clients of tasks that have started, and let go of those that have loaded or ended.  *busy:
  * how many are still young enough to be waited for; returns the nanoseconds until the next of them
  * is not, or 0. */
@@ -50,7 +41,7 @@ static uint64_t check_loading(struct core *core, uint32_t *busy)
             atomic_load_explicit(&slot->started, memory_order_acquire) == TASK_STARTED_DONE;
         bool loaded = atomic_load(&slot->loaded) != TASK_LOADED_NOT;
         if (running && started)
-            announce(core, pipid);
+            core_announce(core, pipid);
         /* One that ended is announced by the reaper. */
         if (!running || (started && (loaded || age >= LOADING_PATIENCE_NS))) {
             core->loading[i] = core->loading[--core->loading_count];
@@ -82,7 +73,7 @@ static void check_attention(struct core *core)
             core_lock(core);
             if (atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING &&
                 !task->export_queued) {
-                announce(core, pipid);
+                core_announce(core, pipid);
                 task->export_queued = true;
                 core_post(core, pipid, AIOPIP_EVENT_EXPORTED);
             }

@@ -13,7 +13,6 @@
 #include "core.h"
 
 #define MAPPINGS_A_TASK 32 /* while it loads, at most, when it is small */
-#define FILE_RESERVE 64
 #define STACK_BYTES (8UL << 20)
 #define STACK_BYTES_MAX (64UL << 20)
 #define STACK_ROOM (128UL << 10) /* that a program has at least, beyond arguments and block */
@@ -181,7 +180,7 @@ static int prepare(struct start *start)
 
     if (is_cancelled(core, start->request->pipid))
         return program_fail(start->error, AIOPIP_FAILED_CANCELLED, ECANCELED, "%s", spawn->program);
-    if (core->alive + FILE_RESERVE > descriptors)
+    if (core->alive + CORE_FILE_RESERVE > descriptors)
         return program_fail(start->error, AIOPIP_FAILED_WATCH, EMFILE, "%u tasks", core->alive);
     int result =
         program_find(spawn->program, spawn->path_list, spawn->cwd, start->program, start->error);
