@@ -28,7 +28,7 @@ from aiopip._events import Exited, Listeners
 from aiopip._ffi import BATCH, Client
 from aiopip._imports import Imports
 from aiopip._launch import Launcher
-from aiopip._records import Ended, Exported, Failed, Record, Started
+from aiopip._records import Ended, Exported, Failed, Reclaimed, Record, Started
 from aiopip._status import ExitStatus
 from aiopip._task import Task
 
@@ -158,7 +158,7 @@ class Core:
                 self._failed(record)
             elif isinstance(record, Exported):
                 self._exported(record)
-            else:
+            elif isinstance(record, Reclaimed):
                 self.launcher.reclaimed()
         except Exception as error:  # noqa: BLE001  one bad event must not lose those behind it
             self.loop.report(f"aiopip: handling {record!r} failed", error)

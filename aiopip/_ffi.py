@@ -7,16 +7,17 @@ an errno, which the callers turn into errors.  All of a `Client` is for the loop
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiopip._native import ffi, lib
-from aiopip._records import Ended, Exported, Failed, Reclaimed, Record, Started, Usage
+from aiopip._records import Ended, Exported, Failed, Reclaimed, Record, Released, Started, Usage
 from aiopip._statistics import RootStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aiopip._native import CData
     from aiopip._request import SpawnRequest
@@ -25,24 +26,81 @@ BATCH = 64
 """How many events one call of `Client.drain` takes at the most."""
 
 MAX_TASKS = lib.AIOPIP_MAX_TASKS
+ABI_VERSION = lib.AIOPIP_ABI_VERSION
+PIPID_ROOT = lib.AIOPIP_PIPID_ROOT
+MAX_NDIM = lib.AIOPIP_MAX_NDIM
+LOCK_BYTES = lib.AIOPIP_LOCK_BYTES
+FOREVER = 2**64 - 1
+
+
+class Word(NamedTuple):
+    """A futex that is waited for, and what it was: `struct aiopip_word`."""
+
+    address: int
+    value: int
+
+
+class ArrayFacts(NamedTuple):
+    """`struct aiopip_array`: what an exporter says of its memory.
+
+    Attributes:
+        address: of the first item.
+        start: of the first byte that belongs to it, items of negative strides among them.
+        end: behind the last.
+        flags: AIOPIP_ARRAY_TYPED, AIOPIP_ARRAY_READONLY, AIOPIP_EXPORT_KEEP.
+        shape: items along each axis.
+        strides: bytes from one item to the next along each axis.
+        dtype: what `_dtype.encode` made of the type; empty when there is none.
+    """
+
+    address: int
+    start: int
+    end: int
+    flags: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+
+TYPED = lib.AIOPIP_ARRAY_TYPED
+READONLY = lib.AIOPIP_ARRAY_READONLY
+KEEP = lib.AIOPIP_EXPORT_KEEP
 
 
 class Hold:
-    """A held import: the exporter's memory stays mapped as long as this, or a view of it, lives."""
+    """A held import: its memory stays mapped, and with its exporter, as long as this, or a view of
+    it, lives."""
 
     __slots__ = ("_hold",)
 
     def __init__(self, hold: CData) -> None:
         self._hold = ffi.gc(hold, lib.aiopip_hold_release)
 
-    @property
-    def address(self) -> int:
-        """The exported address."""
-        return int(ffi.cast("uintptr_t", lib.aiopip_hold_address(self._hold)))
+    def facts(self) -> ArrayFacts:
+        """What its exporter says of it, and the range that is held."""
+        into = ffi.new("struct aiopip_array *")
+        lib.aiopip_hold_array(self._hold, into)
+        dims = tuple(into.dims[0 : 2 * into.ndim]) if into.ndim else ()
+        dtype = ffi.buffer(into.dtype, into.dtype_bytes)[:].decode() if into.dtype_bytes else ""
+        return ArrayFacts(
+            into.address,
+            into.start,
+            into.end,
+            into.flags,
+            dims[: into.ndim],
+            dims[into.ndim :],
+            dtype,
+        )
 
     def check(self, address: int, size_bytes: int) -> int:
-        """Whether the range is the exporter's: 1 writable, 0 read only, -EFAULT not."""
+        """Whether the range is held: 1 writable, 0 read only, -EFAULT not."""
         return lib.aiopip_hold_check(self._hold, address, size_bytes)
+
+    def narrow(self, address: int, size_bytes: int) -> Hold | int:
+        """A second hold, of that range alone: a Hold, or minus an errno."""
+        hold = ffi.new("aiopip_hold **")
+        result = lib.aiopip_hold_narrow(self._hold, address, size_bytes, hold)
+        return Hold(hold[0]) if result >= 0 else result
 
     def memory(self, address: int, size_bytes: int) -> memoryview:
         """The bytes of a range that `check` has passed, writable.
@@ -50,12 +108,151 @@ class Hold:
         The view, and every view made of it, keeps the hold: a view keeps its buffer, the buffer its
         pointer, and the pointer a destructor that refers to the hold and does nothing else.
         """
+        if not size_bytes:
+            return memoryview(bytearray())
         pointer = ffi.gc(ffi.cast("char *", address), functools.partial(_drop, self._hold))
         return memoryview(ffi.buffer(pointer, size_bytes))
 
 
 def _drop(_hold: CData, _pointer: CData) -> None:
     """Release nothing: the reference that the bound first argument was goes away by itself."""
+
+
+class Peer:
+    """This process as one that exports and imports: a task for ever, a root while its client lives."""
+
+    __slots__ = ("_peer",)
+
+    def __init__(self, peer: CData) -> None:
+        self._peer = peer
+
+    @property
+    def pipid(self) -> int:
+        """`aiopip_peer_pipid`."""
+        return lib.aiopip_peer_pipid(self._peer)
+
+    def export(self, name: bytes, facts: ArrayFacts) -> tuple[int, int]:
+        """`aiopip_export`: its result, and the id, which holds after 0 only."""
+        dims = ffi.new("int64_t[]", [*facts.shape, *facts.strides])
+        dtype = facts.dtype.encode()
+        text = ffi.from_buffer("char[]", dtype)
+        array = ffi.new(
+            "struct aiopip_array *",
+            [
+                facts.address,
+                facts.start,
+                facts.end,
+                facts.flags,
+                len(facts.shape),
+                dims,
+                text,
+                len(dtype),
+            ],
+        )
+        found = ffi.new("uint64_t *")
+        return lib.aiopip_export(self._peer, name, len(name), array, found), found[0]
+
+    def withdraw(self, export: int) -> int:
+        """`aiopip_withdraw`: 0 nobody holds it, 1 somebody does, minus an errno."""
+        return lib.aiopip_withdraw(self._peer, export)
+
+    def released(self) -> list[int]:
+        """`aiopip_released`: all withdrawn exports that nobody holds any more."""
+        ids = ffi.new("uint64_t[]", BATCH)
+        found: list[int] = []
+        count = BATCH
+        while count == BATCH:
+            count = lib.aiopip_released(self._peer, ids, BATCH)
+            found += ids[0 : max(count, 0)]
+        return found
+
+    def named_import(self, pipid: int, generation: int, name: bytes) -> Hold | int:
+        """`aiopip_import`: a Hold, or minus an errno."""
+        hold = ffi.new("aiopip_hold **")
+        result = lib.aiopip_import(self._peer, pipid, generation, name, len(name), hold)
+        return Hold(hold[0]) if result >= 0 else result
+
+    def generation(self, pipid: int) -> int:
+        """`aiopip_generation`: or minus an errno."""
+        return lib.aiopip_generation(self._peer, pipid)
+
+    def expect(self, pipid: int) -> Word | int:
+        """`aiopip_expect`: the word that changes, or minus an errno."""
+        word = ffi.new("struct aiopip_word *")
+        result = lib.aiopip_expect(self._peer, pipid, word)
+        return _word(word) if result >= 0 else result
+
+    def try_lock(self, address: int) -> tuple[int, list[Word]]:
+        """Take the lock at an address: 0, or -EOWNERDEAD, which is taken too, or -EBUSY.
+
+        Returns:
+            The result, and after -EBUSY the words that change when it is worth another try.
+        """
+        words = ffi.new("struct aiopip_word[]", lib.AIOPIP_LOCK_WORDS)
+        result = lib.aiopip_lock_of_peer(self._peer, address, lib.AIOPIP_LOCK_TRY, words)
+        busy = result == -errno.EBUSY
+        return result, [_word(words[i]) for i in range(lib.AIOPIP_LOCK_WORDS)] if busy else []
+
+    def release_lock(self, address: int) -> int:
+        """Give the lock back: 0, or -EPERM when it is not ours."""
+        return lib.aiopip_lock_of_peer(self._peer, address, lib.AIOPIP_LOCK_RELEASE, ffi.NULL)
+
+    def recover_lock(self, address: int) -> int:
+        """Say that what the lock guards is right: 0, or -EPERM when it is not ours."""
+        return lib.aiopip_lock_of_peer(self._peer, address, lib.AIOPIP_LOCK_RECOVER, ffi.NULL)
+
+    def lock_owner(self, address: int) -> int | None:
+        """Whose the lock is: a PiP ID, None: nobody's, or -EOWNERDEAD."""
+        pipid = ffi.new("int32_t *")
+        result = lib.aiopip_lock_owner(self._peer, address, pipid)
+        return None if result == 0 else pipid[0] if result > 0 else result
+
+
+def join() -> Peer | tuple[int, int]:
+    """`aiopip_join`: this task as a peer, or minus an errno and the root's ABI version."""
+    peer, version = ffi.new("aiopip_peer **"), ffi.new("uint32_t *")
+    result = lib.aiopip_join(peer, version)
+    return Peer(peer[0]) if result >= 0 else (result, version[0])
+
+
+class Bell:
+    """A word of our own, which other threads change to wake one that waits for it."""
+
+    __slots__ = ("_word",)
+
+    def __init__(self) -> None:
+        self._word = ffi.new("uint32_t *")
+
+    def word(self) -> Word:
+        """It, as it is now."""
+        return Word(int(ffi.cast("uintptr_t", self._word)), self._word[0])
+
+    def ring(self) -> None:
+        """Change it."""
+        lib.aiopip_wake(self._word)
+
+
+def wait(words: Sequence[Word], end_ns: int = FOREVER) -> int:
+    """`aiopip_wait`: sleep until a word changes.  Blocks, and lets other threads run.
+
+    Args:
+        words: what is waited for.
+        end_ns: until when, of time.monotonic_ns().
+
+    Returns:
+        0, -ETIMEDOUT, or -EINTR.
+    """
+    array = ffi.new("struct aiopip_word[]", [(ffi.cast("uint32_t *", at), was) for at, was in words])
+    return lib.aiopip_wait(array, len(words), end_ns)
+
+
+def address_of(memory: memoryview) -> int:
+    """The address of the first byte of a contiguous buffer."""
+    return int(ffi.cast("uintptr_t", ffi.from_buffer("char[]", memory)))
+
+
+def _word(word: CData) -> Word:
+    return Word(int(ffi.cast("uintptr_t", word.address)), word.value)
 
 
 class Client:
@@ -133,6 +330,10 @@ class Client:
         hold = ffi.new("aiopip_hold **")
         result = lib.aiopip_named_import(self._client, pipid, generation, name, len(name), hold)
         return Hold(hold[0]) if result >= 0 else result
+
+    def peer(self) -> Peer:
+        """`aiopip_peer_of_client`: not to be used behind `close`."""
+        return Peer(lib.aiopip_peer_of_client(self._client))
 
     def statistics(self) -> RootStatistics:
         """`aiopip_get_statistics`."""
@@ -213,10 +414,15 @@ def _reclaimed(event: CData) -> Reclaimed:
     return Reclaimed(event.pipid, event.generation)
 
 
+def _released(_event: CData) -> Released:
+    return Released()
+
+
 _DECODERS: dict[int, Callable[[CData], Record]] = {
     lib.AIOPIP_EVENT_STARTED: _started,
     lib.AIOPIP_EVENT_FAILED: _failed,
     lib.AIOPIP_EVENT_EXITED: _ended,
     lib.AIOPIP_EVENT_EXPORTED: _exported,
     lib.AIOPIP_EVENT_RECLAIMED: _reclaimed,
+    lib.AIOPIP_EVENT_RELEASED: _released,
 }

@@ -97,4 +97,8 @@ class Reclaimed(NamedTuple):
     generation: int
 
 
-Record = Started | Failed | Ended | Exported | Reclaimed
+class Released(NamedTuple):
+    """Somebody gave up what he held of this process's withdrawn exports."""
+
+
+Record = Started | Failed | Ended | Exported | Reclaimed | Released

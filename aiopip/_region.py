@@ -52,7 +52,7 @@ class Region:
     ) -> None:
         """Made by `named_import` and `cast`."""
         self._hold: Hold | None = hold
-        self._address = hold.address
+        self._address = hold.facts().address
         self._source = source
         self._layout = kind
         self._shape = shape

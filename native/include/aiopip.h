@@ -23,12 +23,17 @@ extern "C" {
 #define AIOPIP_API __attribute__((visibility("default")))
 
 /* The version of everything that a root and its tasks share in memory. */
-#define AIOPIP_ABI_VERSION 1
+#define AIOPIP_ABI_VERSION 2
 
 #define AIOPIP_MAX_TASKS 4096
+#define AIOPIP_MAX_NDIM 64
 #define AIOPIP_PIPID_ANY (-1)
+#define AIOPIP_PIPID_ROOT (-748)
 
 typedef struct aiopip_client aiopip_client;
+
+/* This process as one that exports and imports: a root, by one of its clients, or a task. */
+typedef struct aiopip_peer aiopip_peer;
 
 /* What a task's standard descriptor is, where it is not a descriptor of the root (>= 0). */
 enum aiopip_stdio {
@@ -64,6 +69,7 @@ enum aiopip_event_kind {
     AIOPIP_EVENT_EXITED,      /* it ended and was reaped: wait_status, usage; once a task */
     AIOPIP_EVENT_EXPORTED,    /* it exported something since an import found it absent */
     AIOPIP_EVENT_RECLAIMED,   /* a slot became free, or held; only after -EAGAIN of a spawn */
+    AIOPIP_EVENT_RELEASED,    /* holds of withdrawn exports were given up: aiopip_released() */
 };
 
 enum aiopip_event_flags {
@@ -100,8 +106,8 @@ enum aiopip_failure {
 
 struct aiopip_event {
     int32_t kind;        /* enum aiopip_event_kind */
-    int32_t pipid;       /* of RECLAIMED: -1 */
-    uint64_t generation; /* of RECLAIMED: 0 */
+    int32_t pipid;       /* of RECLAIMED and RELEASED: -1 */
+    uint64_t generation; /* of RECLAIMED and RELEASED: 0 */
     int32_t pid;
     int32_t failure;     /* enum aiopip_failure */
     int32_t error;       /* positive errno */
@@ -121,7 +127,30 @@ struct aiopip_event {
     char detail[256];
 };
 
-/* A held import: the exporter's memory stays mapped until it is released. */
+enum aiopip_array_flags {
+    AIOPIP_ARRAY_TYPED = 1,    /* else an address alone, as C exports it */
+    AIOPIP_ARRAY_READONLY = 2, /* who imports it must not write */
+    AIOPIP_EXPORT_KEEP = 4,    /* it outlives its task, until its first import is released */
+};
+
+/* An array in memory. */
+struct aiopip_array {
+    uintptr_t address;    /* of the first item */
+    uintptr_t start, end; /* all that belongs to it; untyped: 0 and UINTPTR_MAX */
+    uint32_t flags;       /* enum aiopip_array_flags */
+    uint32_t ndim;        /* of shape and strides */
+    const int64_t *dims;  /* ndim of the shape, in items, then ndim of the strides, in bytes */
+    const char *dtype;    /* the type of an item as the exporter's language writes it; no NUL */
+    size_t dtype_bytes;
+};
+
+/* A word that is waited for: a futex, and what it was. */
+struct aiopip_word {
+    uint32_t *address;
+    uint32_t value;
+};
+
+/* A held import: what it is of stays mapped, and its exporter keeps it, until it is released. */
 typedef struct aiopip_hold aiopip_hold;
 
 struct aiopip_statistics {
@@ -186,21 +215,95 @@ AIOPIP_API int aiopip_drain(aiopip_client *client, struct aiopip_event *events, 
 /* The client has done with the EXITED event that asked for it: memory may go. */
 AIOPIP_API int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation);
 
-/* Import what a task exported under a name of name_bytes bytes, and hold all of the task's memory.
- * -EAGAIN: not exported yet, EXPORTED follows when that may have changed; -ECANCELED: the task's
- * memory is gone, or it ended or left the space without; -EINVAL name. */
+/* Import what a task exported under a name, as aiopip_import() does.  -EAGAIN: not exported yet,
+ * EXPORTED follows when that may have changed; -ECANCELED: also that the task has left the space. */
 AIOPIP_API int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generation,
                                    const char *name, size_t name_bytes, aiopip_hold **hold);
 
-/* The exported address. */
-AIOPIP_API void *aiopip_hold_address(const aiopip_hold *hold);
+/* ---- Exports and imports: in the root, and in tasks that have joined --------------------------- */
 
-/* Whether [address, address + bytes) is the exporter's memory, mapped and readable: 1 when it may be
- * written too, 0 when read only, -EFAULT when it is not. */
+/* Become able to export and import in a task; the peer is good until the task ends.  -EPERM: this
+ * process is no task; -ELIBSCN: the root has another ABI version, which is stored. */
+AIOPIP_API int aiopip_join(aiopip_peer **peer, uint32_t *abi_version);
+
+/* The root as a peer, for as long as the client is open. */
+AIOPIP_API aiopip_peer *aiopip_peer_of_client(aiopip_client *client);
+
+/* The caller's PiP ID; the root's is AIOPIP_PIPID_ROOT. */
+AIOPIP_API int32_t aiopip_peer_pipid(const aiopip_peer *peer);
+
+/* Export an array under a name of name_bytes bytes.  The memory is the caller's and has to stay as it
+ * is until aiopip_withdraw() or aiopip_released() say that nobody has it any more.  -EBUSY: the name
+ * is taken; -EINVAL: name or array; -ENOMEM; -ENOSPC: a million exports. */
+AIOPIP_API int aiopip_export(aiopip_peer *peer, const char *name, size_t name_bytes,
+                             const struct aiopip_array *array, uint64_t *id);
+
+/* Free the name of an export.  0: nobody holds it, its memory is the caller's alone again; 1: somebody
+ * does, and aiopip_released() will say when that has ended; -ENOENT: it was withdrawn before. */
+AIOPIP_API int aiopip_withdraw(aiopip_peer *peer, uint64_t id);
+
+/* Which withdrawn exports nobody holds any more: up to count of their ids.  Each is told once.  In a
+ * root RELEASED says when to ask, in a task the word of aiopip_expect() changes. */
+AIOPIP_API int aiopip_released(aiopip_peer *peer, uint64_t *ids, int count);
+
+/* Import what a task, or the root, exported under a name, and hold it.  generation: of the task that
+ * is meant, 0 for the slot's latest.  -EAGAIN: not exported, or the task not started, yet;
+ * -ECANCELED: it ended without, or its memory is gone; -ERANGE: no such PiP ID; -EINVAL: name;
+ * -ENOMEM, -ENOSPC. */
+AIOPIP_API int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation,
+                             const char *name, size_t name_bytes, aiopip_hold **hold);
+
+/* The task that has the slot now, or had it last: its generation; 0 before the first.  -ERANGE. */
+AIOPIP_API int64_t aiopip_generation(const aiopip_peer *peer, int32_t pipid);
+
+/* In a task: say, before an import is tried, that its failing will be waited for.  The word changes
+ * when there is something new of that PiP ID, and of the task's withdrawn exports.  -ERANGE;
+ * -EINVAL: in the root. */
+AIOPIP_API int aiopip_expect(aiopip_peer *peer, int32_t pipid, struct aiopip_word *word);
+
+/* Sleep until one of the words is not what it was, or until a time of CLOCK_MONOTONIC (UINT64_MAX: for
+ * ever).  0; -ETIMEDOUT; -EINTR.  Blocks. */
+AIOPIP_API int aiopip_wait(const struct aiopip_word *words, int count, uint64_t end_ns);
+
+/* Change a word and wake who waits for that. */
+AIOPIP_API void aiopip_wake(uint32_t *word);
+
+/* What is held; the pointers are good as long as the hold is. */
+AIOPIP_API void aiopip_hold_array(const aiopip_hold *hold, struct aiopip_array *array);
+
+/* Whether [address, address + bytes) is memory of the exporter's that the hold keeps, mapped and
+ * readable: 1 when it may be written too, 0 when read only, -EFAULT when it is not. */
 AIOPIP_API int aiopip_hold_check(const aiopip_hold *hold, uintptr_t address, size_t bytes);
+
+/* A second hold, of nothing but that range, which aiopip_hold_check() has passed. */
+AIOPIP_API int aiopip_hold_narrow(const aiopip_hold *hold, uintptr_t address, size_t bytes,
+                                  aiopip_hold **narrow);
 
 /* Give a hold back, from any thread, also after aiopip_close(). */
 AIOPIP_API void aiopip_hold_release(aiopip_hold *hold);
+
+/* ---- Locks: <aiopip/lock.h>, step by step ------------------------------------------------------- */
+
+enum aiopip_lock_call {
+    AIOPIP_LOCK_TRY,
+    AIOPIP_LOCK_RELEASE,
+    AIOPIP_LOCK_RECOVER,
+};
+
+#define AIOPIP_LOCK_BYTES 64
+#define AIOPIP_LOCK_WORDS 2
+
+/* Take the lock at an address, or give it back, or say that what it guards is right again.  0;
+ * -EOWNERDEAD: it was taken, its last owner has died; -EBUSY: somebody has it, and when one of the
+ * words (AIOPIP_LOCK_WORDS of them, or NULL) has changed it is worth another try; -EPERM: it is not
+ * ours. */
+AIOPIP_API int aiopip_lock_of_peer(aiopip_peer *peer, uintptr_t lock, enum aiopip_lock_call call,
+                                   struct aiopip_word *words);
+
+/* Whose it is: 1 and the PiP ID; 0: nobody's; -EOWNERDEAD: somebody's who has ended. */
+AIOPIP_API int aiopip_lock_owner(aiopip_peer *peer, uintptr_t lock, int32_t *pipid);
+
+/* ---- Looking in ------------------------------------------------------------------------------- */
 
 AIOPIP_API void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *statistics);
 

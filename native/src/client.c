@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "holds.h"
 
 /* ---- Events ----------------------------------------------------------------------------------- */
 
@@ -28,7 +29,7 @@ void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind)
     struct task *task = &core->tasks[pipid];
 
     if (task->client)
-        push(task->client, kind, pipid, atomic_load(&core_slot(core, pipid)->generation));
+        push(task->client, kind, pipid, atomic_load(&core_slot(core, pipid)->peer.generation));
 }
 
 void core_announce(struct core *core, int32_t pipid)
@@ -42,11 +43,29 @@ void core_announce(struct core *core, int32_t pipid)
 void core_let_go(struct core *core, int32_t pipid)
 {
     struct task *task = &core->tasks[pipid];
+    uint32_t index = 0;
+    bool held = holds_next(&core->control->root_sharing, &index, HOLDS_OF_PEER,
+                           holds_word_of_all((uint32_t)pipid) & HOLDS_OF_PEER) != NULL;
 
+    if (task->memory != MEMORY_HELD)
+        return;
+    if (core->stopped) {
+        reclaim_memory(core, pipid, SIDE_PROCESS);
+        return;
+    }
     /* From now on a spawn that wants the slot may wait for it. */
-    if (task->memory == MEMORY_HELD && task->holds == 0 && task->acknowledged && !core->stopping)
+    if (!held && task->acknowledged && !core->stopping)
         task->memory = MEMORY_PENDING;
-    core->holds_changed = true;
+    peer_look(core->control, (uint32_t)pipid);
+}
+
+void core_post_released(struct core *core)
+{
+    for (struct aiopip_client *client = core->clients; client; client = client->next)
+        if (!client->release_queued) {
+            client->release_queued = true;
+            push(client, AIOPIP_EVENT_RELEASED, -1, 0);
+        }
 }
 
 void core_settle(struct core *core, int32_t pipid)
@@ -86,14 +105,18 @@ static void fill_usage(struct aiopip_event *event, const struct rusage *usage)
 }
 
 /* Write an event out, and note that the client has had it. */
-static void deliver(struct core *core, const struct queued_event *queued,
+static void deliver(struct aiopip_client *client, const struct queued_event *queued,
                     struct aiopip_event *event)
 {
+    struct core *core = client->core;
+
     memset(event, 0, offsetof(struct aiopip_event, detail) + 1);
     event->kind = (int32_t)queued->kind;
     event->pipid = queued->pipid;
     event->generation = queued->generation;
-    if (queued->kind == AIOPIP_EVENT_RECLAIMED)
+    if (queued->kind == AIOPIP_EVENT_RELEASED)
+        client->release_queued = false;
+    if (queued->pipid < 0)
         return;
     struct slot *slot = core_slot(core, queued->pipid);
     struct task *task = &core->tasks[queued->pipid];
@@ -139,7 +162,7 @@ int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count)
     core_lock(core);
     while (taken < count && client->head != client->tail) {
         struct queued_event queued = client->ring[client->head++ & client->ring_mask];
-        deliver(core, &queued, &events[taken++]);
+        deliver(client, &queued, &events[taken++]);
         if (queued.pipid >= 0)
             core_settle(core, queued.pipid);
     }
@@ -218,12 +241,15 @@ static void take_slot(struct core *core, struct aiopip_client *client, struct re
     request->generation = core->next_generation++;
     core->tasks[pipid] = (struct task){.client = client, .memory = MEMORY_MAPPED};
     slot->block = NULL;
+    slot->peer.sharing = NULL;
+    for (uint32_t i = 0; i < AIOPIP_MAX_TASKS / 64; i++)
+        atomic_store_explicit(&slot->peer.importers[i], 0, memory_order_relaxed);
+    atomic_store(&slot->peer.wants_releases, 0);
     atomic_store(&slot->interest, 0);
-    atomic_store(&slot->held, 0);
     atomic_store(&slot->started, TASK_STARTED_NOT);
     atomic_store(&slot->loaded, TASK_LOADED_NOT);
     atomic_store(&slot->quiet, 0);
-    atomic_store(&slot->generation, request->generation);
+    atomic_store(&slot->peer.generation, request->generation);
     atomic_store(&slot->state, SLOT_QUEUED);
     client->alive++;
     core->queued++;
@@ -344,11 +370,12 @@ int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation
     struct task *task = core_task(core, pipid, generation);
     if (task) {
         task->acknowledged = true;
+        if (atomic_load(&core_slot(core, pipid)->state) == SLOT_ENDED)
+            reclaim_close(core, pipid);
         core_let_go(core, pipid);
         result = 0;
     }
     core_unlock(core, SIDE_PROCESS);
-    shared_wake_spawner(core->control);
     return result;
 }
 

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "exports.h"
 #include "ledger.h"
 
 /* The one core of the process; its lock guards the pointer too. */
@@ -52,7 +53,7 @@ void core_unlock(struct core *core, enum core_side side)
 struct task *core_task(struct core *core, int32_t pipid, uint64_t generation)
 {
     if (pipid < 0 || (uint32_t)pipid >= core->control->max_tasks ||
-        atomic_load(&core_slot(core, pipid)->generation) != generation ||
+        atomic_load(&core_slot(core, pipid)->peer.generation) != generation ||
         atomic_load(&core_slot(core, pipid)->state) == SLOT_FREE)
         return NULL;
     return &core->tasks[pipid];
@@ -124,7 +125,16 @@ static int make_control(struct core *core, uint32_t max_tasks)
     control->bytes = (uint32_t)bytes;
     control->max_tasks = max_tasks;
     control->root_pid = core->pid;
+    control->root.sharing = &control->root_sharing;
+    atomic_store(&control->root.generation, 1);
+    atomic_store(&control->root.open, 1);
     core->control = control;
+    core->self = (struct aiopip_peer){.control = control,
+                                      .peer = &control->root,
+                                      .sharing = &control->root_sharing,
+                                      .core = core,
+                                      .number = PEER_ROOT,
+                                      .pid = core->pid};
     return window_reserve(control);
 }
 
@@ -132,6 +142,8 @@ static void free_core(struct core *core)
 {
     if (core->control) {
         window_release(core->control);
+        exports_free_all(&core->control->root_sharing);
+        table_free(&core->control->root_sharing.holds);
         munmap(core->control, core->control->bytes);
     }
     pthread_mutex_destroy(&core->lock);
@@ -202,7 +214,7 @@ static int make_client(struct core *core, struct aiopip_client **out)
 {
     uint32_t events = 1;
 
-    while (events < core->control->max_tasks * CORE_EVENTS_A_SLOT + 1)
+    while (events < core->control->max_tasks * CORE_EVENTS_A_SLOT + CORE_EVENTS_A_CLIENT)
         events *= 2;
     struct aiopip_client *client = calloc(1, sizeof *client + events * sizeof client->ring[0]);
     if (!client)
@@ -281,18 +293,16 @@ static void stop_core(struct core *core)
     /* What is still pending then, a process that we do not know runs on: it stays. */
     int32_t first = -1, last = -1;
     core_lock(core);
+    core->stopped = true;
     for (uint32_t i = 0; i < core->control->max_tasks; i++) {
         struct task *task = &core->tasks[i];
-        if (task->memory == MEMORY_HELD && task->holds == 0) {
-            window_unmap(core->control, (int32_t)i);
-            task->memory = MEMORY_NONE;
-        }
+        if (task->memory == MEMORY_HELD)
+            reclaim_memory(core, (int32_t)i, SIDE_PROCESS);
         if (task->memory != MEMORY_NONE) {
             first = first < 0 ? (int32_t)i : first;
             last = (int32_t)i;
         }
     }
-    core->stopped = true;
     core_unlock(core, SIDE_PROCESS);
     if (first >= 0)
         window_shrink(core->control, first, last);
@@ -325,12 +335,13 @@ static void close_client(struct aiopip_client *client)
             core->tasks[i].client = NULL;
             core->tasks[i].drained = core->tasks[i].acknowledged = true;
             core_settle(core, (int32_t)i);
+            core_let_go(core, (int32_t)i);
         }
     close(client->event_fds[SIDE_PROCESS]);
     client->event_fds[SIDE_PROCESS] = -1;
     client->next = core->closing;
     core->closing = client;
-    core->clients_changed = core->holds_changed = true;
+    core->clients_changed = true;
     bool last = core->clients == NULL;
     core_unlock(core, SIDE_PROCESS);
     if (last)

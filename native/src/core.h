@@ -22,11 +22,13 @@
 
 #include "descriptor.h"
 #include "image.h"
+#include "peer.h"
 #include "program.h"
 #include "shared.h"
 #include "stack.h"
 
-#define CORE_EVENTS_A_SLOT 4 /* STARTED or FAILED, EXITED, EXPORTED, RECLAIMED: each at most once */
+#define CORE_EVENTS_A_SLOT 3   /* STARTED or FAILED, EXITED, EXPORTED: each at most once */
+#define CORE_EVENTS_A_CLIENT 2 /* RECLAIMED, RELEASED: likewise */
 
 #define CORE_FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
 #define CORE_LOADING 64      /* tasks whose report may be outstanding, slow ones too */
@@ -53,6 +55,7 @@ struct aiopip_client {
     int event_fds[CORE_SIDES]; /* the one eventfd in each table; -1: not fetched yet */
     bool needs_kick;           /* events came into an empty ring */
     bool wants_reclaimed;      /* a spawn found memory in the way; cleared by RECLAIMED */
+    bool release_queued;       /* RELEASED is in the ring */
     uint32_t alive;            /* tasks queued or running */
     uint32_t head, tail;       /* events [head, tail) wait; never more than the ring holds */
     uint32_t ring_mask;
@@ -80,12 +83,16 @@ struct request {
 };
 
 enum memory_state {
-    MEMORY_NONE,      /* nothing of the slot is mapped */
-    MEMORY_MAPPED,    /* it is, or may be */
-    MEMORY_PENDING,   /* ended; the reaper will see whether anything stands against unmapping it */
-    MEMORY_HELD,      /* ended; an import, or a missing acknowledgement, stands against it */
+    MEMORY_NONE,    /* nothing of the slot is mapped */
+    MEMORY_MAPPED,  /* it is, or may be */
+    MEMORY_PENDING, /* ended; the reaper will see whether anything stands against unmapping it */
+    MEMORY_HELD,    /* ended; an import, or a missing acknowledgement, stands against some of it */
     MEMORY_UNMAPPING, /* being unmapped, without the lock */
     MEMORY_STUCK      /* could not be unmapped: the slot is lost */
+};
+
+struct span {
+    uintptr_t start, end;
 };
 
 /* The root's record of a slot. */
@@ -101,9 +108,12 @@ struct task {
     bool left;   /* by execve */
     bool failed; /* it ended with FAILED, not EXITED */
     enum memory_state memory;
-    int32_t next;   /* in one of the reaper's lists */
-    bool asked;     /* by a timer, not by epoll, whether it has ended */
-    uint32_t holds; /* of the root */
+    bool aside;   /* the reaper has put it aside until something that stands against it goes */
+    bool trimmed; /* of its memory nothing is mapped but `remains` */
+    struct span *remains; /* malloc; what is held, in whole pages, by address */
+    size_t remains_count;
+    int32_t next; /* in one of the reaper's lists */
+    bool asked;   /* by a timer, not by epoll, whether it has ended */
     int wait_status;
     uint64_t started_ns, ended_ns;
     uint64_t stolen_ns; /* when its status was first found taken; 0: not so */
@@ -118,7 +128,8 @@ struct core {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a task ended, a thread is ready */
     struct control *control;
-    uint32_t references; /* one while it is open, one a hold */
+    struct aiopip_peer self; /* the root as a peer */
+    uint32_t references;     /* one while it is open, one a hold */
     bool stopping;
     bool stopped; /* there are no threads any more */
     pid_t pid;
@@ -130,7 +141,6 @@ struct core {
     struct request *queue_head, **queue_tail;
     uint32_t queued, alive;
     bool clients_changed; /* for the spawner to look at: cleared by it */
-    bool holds_changed;
     bool requests_cancelled;
     uint64_t spawned, ended, failed, unloaded, orphan_waits;
 
@@ -172,7 +182,7 @@ struct core {
 /* What the spawner sends to the reaper, one a datagram; a pidfd comes along with WATCH. */
 enum reaper_order {
     REAPER_WATCH,
-    REAPER_LOOK,    /* holds were given up, ends acknowledged */
+    REAPER_LOOK,    /* into control->looks: holds were given up, ends acknowledged */
     REAPER_CLIENTS, /* clients came or went: fetch or close their descriptors */
     REAPER_STOP,
 };
@@ -205,9 +215,12 @@ void core_announce(struct core *core, int32_t pipid);
  * lock. */
 void core_settle(struct core *core, int32_t pipid);
 
-/* Something that stood against unmapping a slot's memory is gone: the spawner, which the caller wakes,
- * has the reaper look again.  Under the lock. */
+/* Something that stood against unmapping a slot's memory is gone: the reaper looks again, or, when
+ * there are no threads any more, it is done here.  Under the lock. */
 void core_let_go(struct core *core, int32_t pipid);
+
+/* Tell clients that holds of the root's exports were given up.  Under the lock. */
+void core_post_released(struct core *core);
 
 /* Fetch the eventfds of new clients into a thread's table, close those of closed ones; the reaper,
  * which is the last to do so, frees these. */
@@ -237,7 +250,16 @@ void window_shrink(const struct control *control, int32_t first_kept, int32_t la
 void window_release(const struct control *control);
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);
-int window_unmap(struct control *control, int32_t pipid);
+int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t keep_count);
+
+/* reclaim.c: close the memory of a slot's task that has ended: from now on nobody can hold it anew, and
+ * what it held itself counts no more.  False when that is too early: its end was not acknowledged, or
+ * an export is to be kept.  Under the lock. */
+bool reclaim_close(struct core *core, int32_t pipid);
+
+/* Give back what a slot's task has left and nobody holds.  Under the lock, which is let go
+ * while memory is unmapped, unless the core has no threads any more. */
+void reclaim_memory(struct core *core, int32_t pipid, enum core_side side);
 
 /* orphans.c: the processes that are no task, and no child of one that lives, and run on our memory.
  * Their number, of which the first `most` are in orphans, or -errno when it cannot be told. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * exports.c: see exports.h.  Entries are chained at the head of a bucket by one compare and swap:
- * whoever reads sees an entry complete or not at all, and an owner killed at any instruction leaves
- * the chain as it was or with one entry more.
+ * exports.c: see exports.h.  A name is published, and withdrawn, by one store to its entry's word.
+ *
+ * A reader goes through the entries in their order.  It may miss a name that moves from a higher
+ * entry to a lower one meanwhile; but that is withdrawn before it is published anew, so there was a
+ * moment at which the name was absent.
  */
 #include "exports.h"
 
@@ -10,8 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kill_points.h"
+
+size_t export_record_bytes(const struct export_record *record)
+{
+    return sizeof *record + 2 * record->ndim * sizeof record->dims[0] + record->name_bytes +
+           record->dtype_bytes;
+}
+
 /* FNV-1a. */
-static uint32_t hash_of(const char *name, size_t bytes)
+uint32_t exports_hash(const char *name, size_t bytes)
 {
     uint32_t hash = 2166136261U;
 
@@ -20,74 +30,117 @@ static uint32_t hash_of(const char *name, size_t bytes)
     return hash;
 }
 
-static const struct export *find_until(const struct export *from, const struct export *end,
-                                       const char *name, size_t bytes, uint32_t hash)
+uint64_t exports_next(const struct sharing *sharing, uint32_t hash, uint32_t *index)
 {
-    for (; from != end; from = from->next)
-        if (from->hash == hash && from->name_bytes == bytes && memcmp(from->name, name, bytes) == 0)
-            return from;
-    return NULL;
-}
+    uint32_t used = atomic_load(&sharing->exports.used);
 
-int exports_add(struct export_table *table, const char *name, size_t bytes, void *address)
-{
-    uint32_t hash = hash_of(name, bytes);
-    _Atomic(struct export *) *bucket = &table->buckets[hash % SHARED_BUCKETS];
-    struct export *head = atomic_load_explicit(bucket, memory_order_acquire), *seen = NULL;
-    struct export *entry = malloc(sizeof *entry + bytes);
-
-    if (!entry)
-        return -ENOMEM;
-    entry->address = address;
-    entry->hash = hash;
-    entry->name_bytes = (uint32_t)bytes;
-    memcpy(entry->name, name, bytes);
-    do {
-        /* Another thread may have been quicker: what it put in front has to be looked at too. */
-        if (find_until(head, seen, name, bytes, hash)) {
-            free(entry);
-            return -EBUSY;
-        }
-        entry->next = seen = head;
-    } while (!atomic_compare_exchange_weak(bucket, &head, entry));
-    atomic_fetch_add(&table->count, 1);
+    for (; *index < used; ++*index) {
+        uint64_t word = atomic_load(&exports_at(sharing, *index)->word);
+        if (word >> 32 == hash && exports_state(word) == EXPORT_PUBLISHED)
+            return word;
+    }
     return 0;
 }
 
-int exports_find(const struct export_table *table, const char *name, size_t bytes, void **address)
+/* Under the lock nobody frees a record. */
+static bool is_taken(const struct sharing *sharing, uint32_t hash,
+                     const struct export_record *wanted)
 {
-    uint32_t hash = hash_of(name, bytes);
-    const struct export *found = find_until(
-        atomic_load_explicit(&table->buckets[hash % SHARED_BUCKETS], memory_order_acquire), NULL,
-        name, bytes, hash);
-
-    if (found)
-        *address = found->address;
-    return found != NULL;
-}
-
-bool exports_hold(_Atomic uint64_t *hold, uint64_t generation)
-{
-    uint64_t old = atomic_load(hold), new;
-
-    do {
-        uint64_t count = old & SHARED_HOLD_COUNT, theirs = old >> SHARED_HOLD_SHIFT;
-        if (count && theirs > generation)
-            return false; /* another thread holds a later task of that slot: ours has ended */
-        if (theirs == generation && count == SHARED_HOLD_COUNT)
+    for (uint32_t index = 0; exports_next(sharing, hash, &index); index++) {
+        const struct export_record *record = atomic_load(&exports_at(sharing, index)->record);
+        if (record->name_bytes == wanted->name_bytes &&
+            memcmp(export_name(record), export_name(wanted), record->name_bytes) == 0)
             return true;
-        new = theirs == generation ? old + 1 : generation << SHARED_HOLD_SHIFT | 1;
-    } while (!atomic_compare_exchange_weak(hold, &old, new));
-    return true;
+    }
+    return false;
 }
 
-void exports_drop(_Atomic uint64_t *hold, uint64_t generation)
+int exports_add(struct sharing *sharing, struct export_record *record, uint64_t *id)
 {
-    uint64_t old = atomic_load(hold);
+    uint32_t hash = exports_hash(export_name(record), record->name_bytes);
+    int64_t index;
 
-    do {
-        uint64_t count = old & SHARED_HOLD_COUNT;
-        if (old >> SHARED_HOLD_SHIFT != generation || !count || count == SHARED_HOLD_COUNT)
-            return;
-    } while (!atomic_compare_exchange_weak(hold, &old, old - 1));
+    table_lock(&sharing->exports);
+    if (is_taken(sharing, hash, record))
+        index = -EBUSY;
+    else
+        index = table_take(&sharing->exports, sizeof(struct export_entry));
+    if (index >= 0) {
+        struct export_entry *entry = exports_at(sharing, (uint32_t)index);
+        uint64_t version = atomic_load(&entry->word) & (uint64_t)SHARED_VERSION_MASK << 4;
+        uint64_t word = (uint64_t)hash << 32 | version | EXPORT_PUBLISHED;
+        KILL_POINT(EXPORT_TAKEN);
+        atomic_store(&entry->record, record);
+        atomic_store(&entry->marks, 0);
+        atomic_fetch_add(&sharing->published, 1);
+        atomic_fetch_add(&sharing->kept, record->flags & AIOPIP_EXPORT_KEEP ? 1 : 0);
+        KILL_POINT(EXPORT_FILLED);
+        *id = exports_id((uint32_t)index, word);
+        atomic_store(&entry->word, word);
+        KILL_POINT(EXPORT_PUBLISHED);
+    }
+    table_unlock(&sharing->exports);
+    return index < 0 ? (int)index : 0;
+}
+
+int exports_withdraw(struct sharing *sharing, uint64_t id)
+{
+    uint32_t index = exports_index(id);
+    int result = -ENOENT;
+
+    table_lock(&sharing->exports);
+    if (index < atomic_load(&sharing->exports.used)) {
+        struct export_entry *entry = exports_at(sharing, index);
+        uint64_t word = atomic_load(&entry->word);
+        if (exports_state(word) == EXPORT_PUBLISHED && exports_id(index, word) == id) {
+            const struct export_record *record = atomic_load(&entry->record);
+            atomic_store(&entry->word, (word & ~0xfUL) | EXPORT_WITHDRAWN);
+            KILL_POINT(WITHDRAW_MARKED);
+            atomic_fetch_sub(&sharing->published, 1);
+            atomic_fetch_sub(&sharing->kept, record->flags & AIOPIP_EXPORT_KEEP ? 1 : 0);
+            result = 0;
+        }
+    }
+    table_unlock(&sharing->exports);
+    return result;
+}
+
+bool exports_next_withdrawn(const struct sharing *sharing, uint32_t *index, uint64_t *id)
+{
+    uint32_t used = atomic_load(&sharing->exports.used);
+
+    for (; *index < used; ++*index) {
+        uint64_t word = atomic_load(&exports_at(sharing, *index)->word);
+        if (exports_state(word) == EXPORT_WITHDRAWN) {
+            *id = exports_id(*index, word);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool exports_free(struct sharing *sharing, uint64_t id)
+{
+    uint32_t index = exports_index(id);
+
+    table_lock(&sharing->exports);
+    struct export_entry *entry = exports_at(sharing, index);
+    uint64_t word = atomic_load(&entry->word);
+    bool ours = exports_state(word) == EXPORT_WITHDRAWN && exports_id(index, word) == id;
+    if (ours) {
+        uint64_t version = ((word >> 4) + 1) & SHARED_VERSION_MASK;
+        free(atomic_exchange(&entry->record, NULL));
+        KILL_POINT(FREE_RECORD);
+        atomic_store(&entry->word, version << 4 | EXPORT_FREE);
+        table_give(&sharing->exports, index, sizeof *entry);
+    }
+    table_unlock(&sharing->exports);
+    return ours;
+}
+
+void exports_free_all(struct sharing *sharing)
+{
+    for (uint32_t i = 0; i < atomic_load(&sharing->exports.used); i++)
+        free(atomic_load(&exports_at(sharing, i)->record));
+    table_free(&sharing->exports);
 }

@@ -1,24 +1,72 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * exports.h: names and addresses that a process of the space gives to the others.
+ * exports.h: names and arrays that a peer gives to the others: its own side of the table.
+ *
+ * An export is PUBLISHED, then WITHDRAWN (its name is free again), then FREE, once nobody holds it.
+ * Its id is its index and version; no other export of the peer ever has the same.
  */
 #ifndef EXPORTS_H
 #define EXPORTS_H
 
-#include "shared.h"
+#include "table.h"
 
 #define EXPORT_NAME_MAX 255
 
-/* Add a name; any thread of the owner.  0, -EBUSY taken, -ENOMEM. */
-int exports_add(struct export_table *table, const char *name, size_t bytes, void *address);
+static inline struct export_entry *exports_at(const struct sharing *sharing, uint32_t index)
+{
+    return table_at(&sharing->exports, index, sizeof(struct export_entry));
+}
 
-/* Find a name: 1 with *address set, or 0.  Anybody, while the owner's memory is held. */
-int exports_find(const struct export_table *table, const char *name, size_t bytes, void **address);
+static inline enum export_state exports_state(uint64_t word)
+{
+    return (enum export_state)(word & 0xf);
+}
 
-/* Count one more hold on a slot's memory in a hold table, or one less.  Owner of the table, any of
- * its threads.  False when the slot has had a later task by then.  A count that has reached its
- * limit stays. */
-bool exports_hold(_Atomic uint64_t *hold, uint64_t generation);
-void exports_drop(_Atomic uint64_t *hold, uint64_t generation);
+/* The id that goes into a hold's word. */
+static inline uint64_t exports_id(uint32_t index, uint64_t word)
+{
+    return (uint64_t)index << SHARED_VERSION_BITS | (word >> 4 & SHARED_VERSION_MASK);
+}
+
+static inline uint32_t exports_index(uint64_t id)
+{
+    return (uint32_t)(id >> SHARED_VERSION_BITS & SHARED_INDEX_ALL);
+}
+
+/* A record's name and type, not ended by NUL. */
+static inline const char *export_name(const struct export_record *record)
+{
+    return (const char *)&record->dims[2 * record->ndim];
+}
+
+static inline const char *export_dtype(const struct export_record *record)
+{
+    return export_name(record) + record->name_bytes;
+}
+
+size_t export_record_bytes(const struct export_record *record);
+
+uint32_t exports_hash(const char *name, size_t bytes);
+
+/* Publish a record, which the table owns from then on (free(3)).  0, -EBUSY: the name is taken;
+ * -ENOMEM, -ENOSPC.  Owner only. */
+int exports_add(struct sharing *sharing, struct export_record *record, uint64_t *id);
+
+/* Free the name.  0, -ENOENT when that has happened before.  Owner only. */
+int exports_withdraw(struct sharing *sharing, uint64_t id);
+
+/* The next withdrawn export at or behind *index: its id, 0 when there is none.  Owner only. */
+bool exports_next_withdrawn(const struct sharing *sharing, uint32_t *index, uint64_t *id);
+
+/* Free a withdrawn export that nobody holds.  False when another thread was quicker.  Owner only. */
+bool exports_free(struct sharing *sharing, uint64_t id);
+
+/* The first published export of that hash at or behind *index, which becomes its number; its word, 0
+ * when there is none.  Anybody who holds the owner's memory; the record may be read by who holds the
+ * export and has found the word unchanged since. */
+uint64_t exports_next(const struct sharing *sharing, uint32_t hash, uint32_t *index);
+
+/* Free all records; nobody may look any more. */
+void exports_free_all(struct sharing *sharing);
 
 #endif

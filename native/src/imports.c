@@ -1,36 +1,90 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * imports.c: what the root imports.  Its holds are numbers under the core's lock, and a hold keeps
- * the core itself too: a Region may outlive its Root.
+ * imports.c: what is imported, by the root and by tasks, as their programs hold it.
+ *
+ * A root's hold keeps the core, too: a Region may outlive its Root.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core.h"
 #include "exports.h"
+#include "holds.h"
+#include "kill_points.h"
 
 struct aiopip_hold {
-    struct core *core;
-    int32_t pipid;
-    void *address;
+    struct aiopip_peer *self;
+    uint32_t export;              /* our hold of the export */
+    int64_t origin;               /* of whom its exporter has it from, or -1 */
+    uintptr_t start, end;         /* of it, as our holds say it */
+    struct export_record *record; /* a copy of our own */
 };
 
-/* Give one hold on a slot's memory back.  Under the lock, which is released; the core may go. */
-static void let_go(struct core *core, int32_t pipid)
+static struct aiopip_hold *make_hold(struct aiopip_peer *self, const struct export_record *record)
 {
-    struct task *task = &core->tasks[pipid];
-    bool last = --task->holds == 0;
+    size_t bytes = export_record_bytes(record);
+    struct aiopip_hold *hold = malloc(sizeof *hold + bytes);
 
-    if (last && core->stopped && task->memory == MEMORY_HELD) {
-        /* The reaper is gone: what it would do is done here. */
-        window_unmap(core->control, pipid);
-        task->memory = MEMORY_NONE;
-    } else if (last && !core->stopped) {
-        core_let_go(core, pipid);
-        shared_wake_spawner(core->control);
+    if (!hold)
+        return NULL;
+    hold->record = memcpy(hold + 1, record, bytes);
+    hold->self = self;
+    hold->start = record->start;
+    hold->end = record->end;
+    return hold;
+}
+
+/* A root's holds keep its core. */
+static void count_hold(struct core *core)
+{
+    if (!core)
+        return;
+    core_lock(core);
+    core->references++;
+    core_unlock(core, SIDE_PROCESS);
+}
+
+static void drop(struct aiopip_peer *self, uint32_t entry)
+{
+    uint32_t number = holds_peer(atomic_load(&holds_at(self->sharing, entry)->word));
+
+    peer_drop(self, entry);
+    if (!self->core || number == PEER_ROOT)
+        return;
+    core_lock(self->core);
+    core_let_go(self->core, (int32_t)number);
+    core_unlock(self->core, SIDE_PROCESS);
+}
+
+int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const char *name,
+                  size_t name_bytes, aiopip_hold **hold)
+{
+    int64_t number = peer_number(peer, pipid);
+    struct import import = {.generation = generation};
+
+    if (peer->pid != getpid())
+        return -ESRCH;
+    if (number < 0)
+        return (int)number;
+    if (name_bytes > EXPORT_NAME_MAX)
+        return -EINVAL;
+    int result = peer_import(peer, (uint32_t)number, name, name_bytes, false, &import);
+    if (result < 0)
+        return result;
+    struct aiopip_hold *made = make_hold(peer, import.record);
+    if (!made) {
+        drop(peer, import.hold);
+        if (import.origin >= 0)
+            drop(peer, (uint32_t)import.origin);
+        return -ENOMEM;
     }
-    core_release(core);
+    made->export = import.hold;
+    made->origin = import.origin;
+    count_hold(peer->core);
+    *hold = made;
+    return 0;
 }
 
 int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generation, const char *name,
@@ -42,81 +96,100 @@ int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generatio
         return -ESRCH;
     if (name_bytes > EXPORT_NAME_MAX)
         return -EINVAL;
-    struct aiopip_hold *made = malloc(sizeof *made);
-    if (!made)
-        return -ENOMEM;
     core_lock(core);
     struct task *task = core_task(core, pipid, generation);
-    struct slot *slot = task ? core_slot(core, pipid) : NULL;
-    uint32_t state = task ? atomic_load(&slot->state) : SLOT_FREE;
-    /* Once the client has had the end and acknowledged it, what is there is only there by chance. */
-    if (!task || state == SLOT_QUEUED || (state == SLOT_ENDED && task->acknowledged)) {
-        core_unlock(core, SIDE_PROCESS);
-        free(made);
-        return state == SLOT_QUEUED ? -EAGAIN : -ECANCELED;
-    }
-    task->holds++;
-    core->references++;
+    pid_t pid = task ? task->pid : 0;
     core_unlock(core, SIDE_PROCESS);
-
+    if (!task)
+        return -ECANCELED;
     /* First the interest, then the look; the task first publishes, then looks for interest. */
+    struct slot *slot = core_slot(core, pipid);
     atomic_store(&slot->interest, 1);
-    struct export_table *table = &slot->block->exports;
-    int found = exports_find(table, name, name_bytes, &made->address);
-    bool gone = !found && (state == SLOT_ENDED || !on_our_memory(core, task->pid));
-    /* It may have exported between the look and its end, or its exec. */
-    if (gone)
-        found = exports_find(table, name, name_bytes, &made->address);
-    if (!found) {
-        free(made);
-        core_lock(core);
-        let_go(core, pipid);
-        return gone ? -ECANCELED : -EAGAIN;
-    }
-    made->core = core;
-    made->pipid = pipid;
-    *hold = made;
-    return 0;
+    int result = aiopip_import(&core->self, pipid, generation, name, name_bytes, hold);
+    if (result != -EAGAIN || atomic_load(&slot->state) != SLOT_RUNNING || on_our_memory(core, pid))
+        return result;
+    /* It has left by an exec; it may have exported between the look and that. */
+    result = aiopip_import(&core->self, pipid, generation, name, name_bytes, hold);
+    return result == -EAGAIN ? -ECANCELED : result;
 }
 
-void *aiopip_hold_address(const aiopip_hold *hold)
+void aiopip_hold_array(const aiopip_hold *hold, struct aiopip_array *array)
 {
-    return hold->address;
+    const struct export_record *record = hold->record;
+
+    *array = (struct aiopip_array){.address = record->address,
+                                   .start = hold->start,
+                                   .end = hold->end,
+                                   .flags = record->flags,
+                                   .ndim = record->ndim,
+                                   .dims = record->dims,
+                                   .dtype = export_dtype(record),
+                                   .dtype_bytes = record->dtype_bytes};
 }
 
-/* The exporter's memory is its window and what it wrote down besides. */
-static int is_of(const struct core *core, int32_t pipid, uintptr_t start, size_t bytes)
+/* Where the memory is: its exporter's, or that of the one from whom the exporter has it. */
+static uint64_t word_of(const struct aiopip_hold *hold)
 {
-    const struct control *control = core->control;
-    const struct task_block *block = control->slots[pipid].block;
-    uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
+    uint32_t entry = hold->origin >= 0 ? (uint32_t)hold->origin : hold->export;
 
-    if (start >= window && start - window < control->window_bytes)
-        return bytes <= control->window_bytes - (start - window);
-    for (int i = 0; i < SHARED_OUTSIDE; i++) {
-        uintptr_t from = atomic_load(&block->outside[i].start);
-        uintptr_t to = atomic_load(&block->outside[i].end);
-        if (to > 1 && from <= start && start < to && bytes <= to - start)
-            return 1;
-    }
-    return 0;
+    return atomic_load(&holds_at(hold->self->sharing, entry)->word);
 }
 
 int aiopip_hold_check(const aiopip_hold *hold, uintptr_t address, size_t bytes)
 {
-    if (hold->core->pid != getpid())
+    if (hold->self->pid != getpid())
         return -ESRCH;
-    return bytes && is_of(hold->core, hold->pipid, address, bytes) ? mappings_check(address, bytes)
-                                                                   : -EFAULT;
+    if (!bytes || address + bytes < address || address < hold->start || address + bytes > hold->end)
+        return -EFAULT;
+    /* C says where it begins, and holds all: the range is looked up in the exporter's ledger. */
+    if (hold->end == UINTPTR_MAX &&
+        !peer_owns(hold->self->control, holds_peer(word_of(hold)), address, bytes))
+        return -EFAULT;
+    return mappings_check(address, bytes);
+}
+
+int aiopip_hold_narrow(const aiopip_hold *hold, uintptr_t address, size_t bytes,
+                       aiopip_hold **narrow)
+{
+    struct aiopip_peer *self = hold->self;
+
+    if (self->pid != getpid())
+        return -ESRCH;
+    struct aiopip_hold *made = make_hold(self, hold->record);
+    if (!made)
+        return -ENOMEM;
+    made->start = address;
+    made->end = address + bytes;
+    uint64_t exported = atomic_load(&holds_at(self->sharing, hold->export)->word);
+    int64_t first = peer_take_over(self, exported, made->start, hold->origin >= 0 ? 0 : made->end);
+    int64_t second = hold->origin < 0 || first < 0
+                         ? -1
+                         : peer_take_over(self, word_of(hold), made->start, made->end);
+    if (first < 0 || (hold->origin >= 0 && second < 0)) {
+        if (first >= 0)
+            drop(self, (uint32_t)first);
+        free(made);
+        return -ENOMEM;
+    }
+    made->export = (uint32_t)first;
+    made->origin = second;
+    count_hold(self->core);
+    *narrow = made;
+    return 0;
 }
 
 void aiopip_hold_release(aiopip_hold *hold)
 {
-    struct core *core = hold->core;
+    struct core *core = hold->self->core;
 
-    if (core->pid == getpid()) {
-        core_lock(core);
-        let_go(core, hold->pipid);
+    if (hold->self->pid == getpid()) {
+        drop(hold->self, hold->export);
+        if (hold->origin >= 0)
+            drop(hold->self, (uint32_t)hold->origin);
+        if (core) {
+            core_lock(core);
+            core_release(core);
+        }
     }
     free(hold);
 }

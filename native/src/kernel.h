@@ -48,6 +48,19 @@ struct kernel_sched_attr {
     uint64_t period;
 };
 
+/* futex_waitv(2), Linux 5.16. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+struct kernel_futex_waitv {
+    uint64_t val;
+    uint64_t uaddr;
+    uint32_t flags;
+    uint32_t reserved;
+};
+#define KERNEL_FUTEX_32 2
+#define KERNEL_FUTEX_PRIVATE 128
+
 #define KERNEL_P_PIDFD 3
 #define KERNEL_WALL 0x40000000
 #define KERNEL_CLOSE_RANGE_UNSHARE 2

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * pip.c: <pip/pip.h>, as it works in a task.  The signs of errors change here.
+ * pip.c: <pip/pip.h> and <aiopip/lock.h>, as they work in a task.  The signs of errors change here.
  */
 #include "pip/pip.h"
 
@@ -8,21 +8,20 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/auxv.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "exports.h"
-#include "shared.h"
+#include "holds.h"
+#include "lock.h"
+#include "peer.h"
 
-/* The caller's block; NULL when it is no task, or a child of one. */
-static struct task_block *this_task(void)
+/* NULL when it is no task, or a child of one. */
+static struct aiopip_peer *this_task(void)
 {
-    struct task_block *block = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
+    uint32_t abi_version;
+    int error;
 
-    if (!block || block->magic != SHARED_MAGIC || block->abi_version != AIOPIP_ABI_VERSION ||
-        atomic_load(&block->pid) != getpid())
-        return NULL;
-    return block;
+    return peer_of_task(&error, &abi_version);
 }
 
 int pip_isa_task(void)
@@ -32,12 +31,12 @@ int pip_isa_task(void)
 
 int pip_get_pipid(int *pipid)
 {
-    struct task_block *block = this_task();
+    const struct aiopip_peer *self = this_task();
 
-    if (!block)
+    if (!self)
         return EPERM;
     if (pipid)
-        *pipid = block->pipid;
+        *pipid = (int)self->number;
     return 0;
 }
 
@@ -57,146 +56,69 @@ static int make_name(char name[EXPORT_NAME_MAX + 1], const char *format, va_list
     return bytes < 0 || bytes > EXPORT_NAME_MAX ? -EINVAL : bytes;
 }
 
-/* Tell who waits: first the entry, then the doorbell for tasks; and the root, when it looks out for
- * exports, which it says before it looks at the table. */
-static void announce(struct task_block *block)
-{
-    struct slot *slot = block->slot;
-    struct control *control = block->control;
-
-    shared_ring_doorbell(&slot->doorbell);
-    if (atomic_load(&slot->interest)) {
-        atomic_fetch_or(&control->attention[block->pipid / 64], 1UL << (block->pipid % 64));
-        shared_wake_spawner(control);
-    }
-}
-
 int pip_named_export(void *address, const char *format, ...)
 {
-    struct task_block *block = this_task();
+    const struct aiopip_array array = {.address = (uintptr_t)address, .end = UINTPTR_MAX};
+    struct aiopip_peer *self = this_task();
     char name[EXPORT_NAME_MAX + 1];
     va_list arguments;
+    uint64_t id;
 
-    if (!block)
+    if (!self)
         return EPERM;
     va_start(arguments, format);
     int bytes = make_name(name, format, arguments);
     va_end(arguments);
-    int result = bytes < 0 ? bytes : exports_add(&block->exports, name, (size_t)bytes, address);
-    if (result == 0)
-        announce(block);
-    return -result;
+    return -(bytes < 0 ? bytes : peer_export(self, name, (size_t)bytes, &array, &id));
 }
 
 /* ---- Imports ---------------------------------------------------------------------------------- */
 
-/* Whose exports are looked into, and what tells that there are new ones. */
-struct exporter {
-    struct export_table *table;
-    _Atomic uint32_t *doorbell;
-    struct slot *slot; /* NULL: the root */
-    uint64_t generation;
-    _Atomic uint64_t *hold; /* in our hold table */
-};
-
-static bool runs(const struct exporter *exporter)
+/* What was found stays held until this task ends: once, however often it is imported. */
+static void keep_hold(struct aiopip_peer *self, uint32_t hold)
 {
-    return !exporter->slot || (atomic_load(&exporter->slot->state) == SLOT_RUNNING &&
-                               atomic_load(&exporter->slot->generation) == exporter->generation);
+    struct hold_entry *kept = holds_at(self->sharing, hold);
+    uint64_t word = atomic_load(&kept->word);
+
+    table_lock(&self->sharing->holds);
+    uint32_t index = 0;
+    const struct hold_entry *other;
+    while ((other = holds_next(self->sharing, &index, HOLDS_OF_EXPORT, word)) != NULL &&
+           !other->stays)
+        index++;
+    kept->stays = !other;
+    table_unlock(&self->sharing->holds);
+    if (other)
+        peer_drop(self, hold);
 }
 
-/* Whether a slot's first task is still to come: one that is queued starts or fails within moments,
- * and one whose turn has not come may be spawned.  Both ring the doorbell. */
-static bool is_to_come(struct slot *slot)
-{
-    uint32_t state = atomic_load(&slot->state);
-
-    return state == SLOT_QUEUED || (state == SLOT_FREE && atomic_load(&slot->generation) == 0);
-}
-
-/* Give the hold back.  Has the exporter ended, the reaper may have seen it and put the memory aside:
- * it is told to look again. */
-static void drop_exporter(struct task_block *block, struct exporter *exporter)
-{
-    if (!exporter->slot)
-        return;
-    exports_drop(exporter->hold, exporter->generation);
-    if (!runs(exporter)) {
-        atomic_store(&block->control->holds_dropped, 1);
-        shared_wake_spawner(block->control);
-    }
-}
-
-/* Hold the exporter's memory.  First the hold, then the look whether it still runs: the reaper first
- * marks the end, then reads the holds.  0, -ECANCELED, -EAGAIN (not started yet). */
-static int hold_exporter(struct task_block *block, int32_t pipid, struct exporter *exporter)
-{
-    struct slot *slot = &block->control->slots[pipid];
-
-    exporter->slot = slot;
-    exporter->doorbell = &slot->doorbell;
-    exporter->hold = &block->holds[pipid];
-    exporter->generation = atomic_load(&slot->generation);
-    if (is_to_come(slot))
-        return -EAGAIN;
-    if (!exports_hold(exporter->hold, exporter->generation))
-        return -ECANCELED;
-    atomic_store(&slot->held, 1);
-    if (!runs(exporter)) {
-        drop_exporter(block, exporter);
-        return -ECANCELED;
-    }
-    exporter->table = &slot->block->exports;
-    return 0;
-}
-
-static int find_exporter(struct task_block *block, int pipid, struct exporter *exporter)
-{
-    if (pipid == PIP_PIPID_ROOT) {
-        exporter->table = &block->control->exports;
-        exporter->doorbell = &block->control->exports_doorbell;
-        exporter->slot = NULL;
-        return 0;
-    }
-    if (pipid == PIP_PIPID_MYSELF)
-        pipid = block->pipid;
-    if (pipid < 0 || (uint32_t)pipid >= block->control->max_tasks)
-        return -ERANGE;
-    return hold_exporter(block, pipid, exporter);
-}
-
-/* Look, and wait when asked to.  What is found stays held until this task ends. */
-static int import(struct task_block *block, int pipid, const char *name, size_t bytes, bool wait,
+/* Look, and wait when asked to. */
+static int import(struct aiopip_peer *self, int pipid, const char *name, size_t bytes, bool wait,
                   void **address)
 {
-    struct exporter exporter = {0};
-    void *found = NULL;
+    int64_t number = pipid == PIP_PIPID_MYSELF ? self->number : peer_number(self, pipid);
+    struct import import = {.generation =
+                                0}; /* then that of the task that is there, or comes, first */
+    struct aiopip_word word;
     int result;
 
-    while ((result = find_exporter(block, pipid, &exporter)) == -EAGAIN && wait) {
-        uint32_t rings = atomic_load(exporter.doorbell);
-        if (is_to_come(exporter.slot))
-            shared_futex_wait(exporter.doorbell, rings, NULL);
+    if (number < 0)
+        return (int)number;
+    for (;;) {
+        peer_expect(self, (uint32_t)number, &word);
+        result = peer_import(self, (uint32_t)number, name, bytes, true, &import);
+        if (result != -EAGAIN || !wait)
+            break;
+        if (number == self->number)
+            return -EDEADLK;
+        shared_futex_wait((_Atomic uint32_t *)word.address, word.value, NULL);
     }
     if (result < 0)
         return result;
-    for (;;) {
-        uint32_t rings = atomic_load(exporter.doorbell);
-        bool alive = runs(&exporter); /* before the look: what it exported before its end counts */
-        if (exports_find(exporter.table, name, bytes, &found))
-            break;
-        if (!alive)
-            result = -ECANCELED;
-        else if (exporter.slot == block->slot)
-            result = wait ? -EDEADLK : -EAGAIN;
-        else if (!wait)
-            result = -EAGAIN;
-        if (result < 0) {
-            drop_exporter(block, &exporter);
-            return result;
-        }
-        shared_futex_wait(exporter.doorbell, rings, NULL);
-    }
+    void *found = (void *)import.record->address;
+    keep_hold(self, import.hold);
+    if (import.origin >= 0)
+        keep_hold(self, (uint32_t)import.origin);
     if (address)
         *address = found;
     return 0;
@@ -204,13 +126,13 @@ static int import(struct task_block *block, int pipid, const char *name, size_t 
 
 static int import_name(int pipid, bool wait, void **address, const char *format, va_list arguments)
 {
-    struct task_block *block = this_task();
+    struct aiopip_peer *self = this_task();
     char name[EXPORT_NAME_MAX + 1];
 
-    if (!block)
+    if (!self)
         return EPERM;
     int bytes = make_name(name, format, arguments);
-    return -(bytes < 0 ? bytes : import(block, pipid, name, (size_t)bytes, wait, address));
+    return -(bytes < 0 ? bytes : import(self, pipid, name, (size_t)bytes, wait, address));
 }
 
 int pip_named_import(int pipid, void **address, const char *format, ...)
@@ -231,4 +153,45 @@ int pip_named_tryimport(int pipid, void **address, const char *format, ...)
     int result = import_name(pipid, false, address, format, arguments);
     va_end(arguments);
     return result;
+}
+
+/* ---- Locks ------------------------------------------------------------------------------------ */
+
+int aiopip_lock_acquire(aiopip_lock_t *lock, int timeout_ms)
+{
+    struct aiopip_peer *self = this_task();
+    struct aiopip_word words[LOCK_WORDS];
+    struct timespec now;
+    int result;
+
+    if (!self)
+        return EPERM;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ns = (uint64_t)now.tv_sec * 1000000000UL + (uint64_t)now.tv_nsec;
+    uint64_t end_ns = timeout_ms < 0 ? UINT64_MAX : now_ns + (uint64_t)timeout_ms * 1000000UL;
+    while ((result = lock_try(self, lock, words)) == -EBUSY)
+        if ((result = aiopip_wait(words, LOCK_WORDS, end_ns)) < 0)
+            break;
+    return -result;
+}
+
+int aiopip_lock_try(aiopip_lock_t *lock)
+{
+    struct aiopip_peer *self = this_task();
+
+    return self ? -lock_try(self, lock, NULL) : EPERM;
+}
+
+int aiopip_lock_recover(aiopip_lock_t *lock)
+{
+    struct aiopip_peer *self = this_task();
+
+    return self ? -lock_recover(self, lock) : EPERM;
+}
+
+int aiopip_lock_release(aiopip_lock_t *lock)
+{
+    struct aiopip_peer *self = this_task();
+
+    return self ? -lock_release(self, lock) : EPERM;
 }

@@ -38,7 +38,7 @@ static bool is_clean(struct aiopip_client *client)
     bool clean = atomic_load(&slot->state) == SLOT_FREE;
     client->wants_reclaimed = !clean;
     if (clean) {
-        atomic_store(&slot->generation, 0);
+        atomic_store(&slot->peer.generation, 0);
         core->spawned = core->ended = core->failed = core->unloaded = 0;
     }
     core_unlock(core, SIDE_PROCESS);

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "kill_points.h"
 #include "reaper.h"
 
 #define EVENTS_AT_ONCE 64
@@ -106,6 +107,25 @@ static int receive(struct core *core, struct reaper_message *message, int *descr
     return 1;
 }
 
+/* What stood against giving a slot's memory back may be gone. */
+static void take_looks(struct reaper *reaper)
+{
+    struct core *core = reaper->core;
+
+    for (uint32_t i = 0; i < (core->control->max_tasks + 63) / 64; i++) {
+        uint64_t bits = atomic_exchange(&core->control->looks[i], 0);
+        for (; bits; bits &= bits - 1) {
+            int32_t pipid = (int32_t)(i * 64) + __builtin_ctzll(bits);
+            core_lock(core);
+            if (core->tasks[pipid].aside) {
+                core->tasks[pipid].aside = false;
+                list_push(core, &reaper->ready, pipid);
+            }
+            core_unlock(core, SIDE_REAPER);
+        }
+    }
+}
+
 static void take_orders(struct reaper *reaper)
 {
     struct reaper_message message;
@@ -117,7 +137,7 @@ static void take_orders(struct reaper *reaper)
             watch(reaper, message.pipid, descriptor);
             break;
         case REAPER_LOOK:
-            list_move(reaper->core, &reaper->held, &reaper->ready);
+            take_looks(reaper);
             break;
         case REAPER_CLIENTS:
             core_sync_clients(reaper->core, SIDE_REAPER, reaper->core->reaper_self_pidfd);
@@ -139,7 +159,7 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
 
     task->ended_ns = core_now_ns();
     task->failed = atomic_load(&slot->started) == TASK_STARTED_FAILED;
-    task->acknowledged = task->failed || !atomic_load(&slot->block->exports.count);
+    task->acknowledged = task->failed || !atomic_load(&slot->block->sharing.published);
     task->memory = MEMORY_PENDING;
     list_push(core, atomic_load(&slot->quiet) || task->failed ? &reaper->ready : &reaper->suspects,
               pipid);
@@ -157,6 +177,7 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
     if (task->client)
         task->client->alive--;
     atomic_store(&slot->state, SLOT_ENDED);
+    KILL_POINT(END_MARKED);
     core_post(core, pipid, task->failed ? AIOPIP_EVENT_FAILED : AIOPIP_EVENT_EXITED);
     pthread_cond_broadcast(&core->changed);
 }
@@ -195,10 +216,10 @@ static void reap(struct reaper *reaper, int32_t pipid)
         return;
     }
     stop_watching(reaper, pipid);
-    /* What this task held may go, if nobody else holds it. */
-    list_move(core, &reaper->held, &reaper->ready);
-    /* Tasks that wait for its exports, and the spawner, which may wait for it to load. */
-    shared_ring_doorbell(&slot->doorbell);
+    /* Tasks that wait for its exports or its locks, and the spawner, which may wait for it to load. */
+    atomic_fetch_add(&slot->peer.ends, 1);
+    shared_futex_wake(&slot->peer.ends, INT32_MAX);
+    peer_announce(core->control, &slot->peer);
     shared_wake_spawner(core->control);
 }
 
@@ -275,8 +296,7 @@ static int start_reaper(struct core *core)
 
 void *reaper_main(void *argument)
 {
-    struct reaper reaper = {
-        .core = argument, .suspects = {NO_TASK}, .ready = {NO_TASK}, .held = {NO_TASK}};
+    struct reaper reaper = {.core = argument, .suspects = {NO_TASK}, .ready = {NO_TASK}};
     struct core *core = argument;
     int socket = core->control_socket, result = start_reaper(core);
 

@@ -27,7 +27,6 @@ struct reaper {
     struct core *core;
     struct list suspects;               /* a child by vfork may run on their memory */
     struct list ready;                  /* to be unmapped, unless an import stands against it */
-    struct list held;                   /* an import did */
     uint32_t unwatched;                 /* tasks that are asked one by one */
     struct orphan orphans[ORPHANS_MAX]; /* those of the last look */
     int orphan_count;
@@ -49,12 +48,6 @@ static inline int32_t list_pop(struct core *core, struct list *list)
     if (pipid != NO_TASK)
         list->first = core->tasks[pipid].next;
     return pipid;
-}
-
-static inline void list_move(struct core *core, struct list *from, struct list *to)
-{
-    for (int32_t pipid; (pipid = list_pop(core, from)) != NO_TASK;)
-        list_push(core, to, pipid);
 }
 
 /* waiting.c: see whether a task has ended, and fill in how.  False when it has not, or when another

@@ -2,62 +2,199 @@
  *
  * reclaim.c: giving memory back.  It goes when nothing stands against it:
  *
- *   - an import holds it: the root's are counted under the lock; a task's are in its hold table.
- *     A task writes its hold, then checks that the exporter runs; we mark the end, then read the
- *     tables (all sequentially consistent): one of us sees the other.
- *   - the client has not acknowledged the end of a task that exported something;
+ *   - the client has not acknowledged the end of a task that exported something, or an export is to
+ *     be kept until its first import was released.  Until then the task's memory is open: it may be
+ *     imported from, and what the task itself holds stays held;
+ *   - somebody holds it: then what is held of it stays, page by page, and the rest goes.  First it is
+ *     closed, then the holds are read (peer.c);
  *   - a process that the task made by vfork or posix_spawn may still run on it (orphans.c).
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "exports.h"
+#include "holds.h"
+#include "kill_points.h"
 #include "reaper.h"
 
 #define LOOK_WAIT_MAX_MS 64
 #define BLIND_WAIT_NS 100000000UL /* before unmapping, where orphans cannot be looked for */
 
-/* Whether a task that runs holds the memory of a slot.  Under the lock. */
-static bool held_by_tasks(struct core *core, int32_t pipid)
-{
-    struct slot *slot = core_slot(core, pipid);
+/* ---- Holds ------------------------------------------------------------------------------------ */
 
-    if (!atomic_load(&slot->held))
-        return false;
-    uint64_t generation = atomic_load(&slot->generation);
-    for (uint32_t i = 0; i < core->control->max_tasks; i++) {
-        struct slot *importer = core_slot(core, (int32_t)i);
-        if (atomic_load(&importer->state) != SLOT_RUNNING)
+/* The peers that may hold something of a slot's memory, one after the other: `at` begins at 0.  NULL
+ * behind the last.  Under the lock: what a task has is not unmapped meanwhile. */
+static const struct sharing *next_holder(struct core *core, int32_t pipid, uint32_t *at)
+{
+    struct control *control = core->control;
+
+    if (*at == 0) {
+        *at = 1;
+        return &control->root_sharing;
+    }
+    for (uint32_t i = *at - 1; i < control->max_tasks; i++) {
+        const struct peer *peer = &core_slot(core, (int32_t)i)->peer;
+        if (!(atomic_load(&core_slot(core, pipid)->peer.importers[i / 64]) >> i % 64 & 1) ||
+            !atomic_load(&peer->open))
             continue;
-        uint64_t hold = atomic_load(&importer->block->holds[pipid]);
-        if (hold & SHARED_HOLD_COUNT && hold >> SHARED_HOLD_SHIFT == generation)
+        *at = i + 2;
+        return peer->sharing;
+    }
+    return NULL;
+}
+
+static bool is_held(struct core *core, int32_t pipid, uint64_t word)
+{
+    const struct sharing *sharing;
+
+    for (uint32_t at = 0; (sharing = next_holder(core, pipid, &at)) != NULL;) {
+        uint32_t index = 0;
+        if (holds_next(sharing, &index, HOLDS_OF_EXPORT, word))
             return true;
     }
     return false;
 }
 
-/* Unmap what a task left, or put it aside while an import stands against it. */
-static void reclaim(struct reaper *reaper, int32_t pipid)
-{
-    struct core *core = reaper->core;
-    struct task *task = &core->tasks[pipid];
+/* What is held of a slot's memory. */
+struct held {
+    bool all;
+    struct span *spans; /* malloc */
+    size_t count, room;
+};
 
-    core_lock(core);
-    bool held = task->holds > 0 || !task->acknowledged || held_by_tasks(core, pipid);
-    task->memory = held ? MEMORY_HELD : MEMORY_UNMAPPING;
-    if (held)
-        core_settle(core, pipid);
-    core_unlock(core, SIDE_REAPER);
-    if (held) {
-        list_push(core, &reaper->held, pipid);
-        return;
+static void add_span(struct held *held, uintptr_t start, uintptr_t end)
+{
+    if (held->count == held->room) {
+        size_t room = held->room ? 2 * held->room : 16;
+        struct span *spans = realloc(held->spans, room * sizeof *spans);
+        if (!spans) {
+            held->all = true; /* no memory to know better */
+            return;
+        }
+        held->spans = spans;
+        held->room = room;
     }
-    int stuck = window_unmap(core->control, pipid);
-    core_lock(core);
-    task->memory = stuck ? MEMORY_STUCK : MEMORY_NONE;
-    core_settle(core, pipid);
-    core_unlock(core, SIDE_REAPER);
-    if (stuck)
-        atomic_fetch_add(&core->control->untracked, 1);
+    held->spans[held->count++] =
+        (struct span){start & -ARCH_PAGE, (end + ARCH_PAGE - 1) & -ARCH_PAGE};
 }
+
+static void read_holds(struct core *core, int32_t pipid, struct held *held)
+{
+    uint64_t word = holds_word_of_all((uint32_t)pipid) & HOLDS_OF_PEER;
+    const struct sharing *sharing;
+
+    for (uint32_t at = 0; (sharing = next_holder(core, pipid, &at)) != NULL;) {
+        const struct hold_entry *entry;
+        for (uint32_t index = 0; (entry = holds_next(sharing, &index, HOLDS_OF_PEER, word)) != NULL;
+             index++) {
+            uintptr_t start = atomic_load(&entry->start), end = atomic_load(&entry->end);
+            if (end == UINTPTR_MAX)
+                held->all = true;
+            else if (start < end)
+                add_span(held, start, end);
+        }
+    }
+}
+
+/* A hold may be taken over by another one while they are read: then they are read again. */
+static void look_for_holds(struct core *core, int32_t pipid, struct held *held)
+{
+    uint64_t transfers;
+
+    *held = (struct held){0};
+    do {
+        transfers = atomic_load(&core->control->transfers);
+        held->all = false;
+        held->count = 0;
+        read_holds(core, pipid, held);
+    } while (transfers != atomic_load(&core->control->transfers));
+}
+
+/* ---- Closing ---------------------------------------------------------------------------------- */
+
+/* Whether an export of an ended task is to outlive it: its first import is still to come, or lasts.
+ * One for which that is over is withdrawn in its owner's place. */
+static bool is_kept(struct core *core, int32_t pipid)
+{
+    struct sharing *sharing = core_slot(core, pipid)->peer.sharing;
+    bool kept = false;
+
+    if (!core->tasks[pipid].client || core->stopping || !atomic_load(&sharing->kept))
+        return false;
+    for (uint32_t i = 0; i < atomic_load(&sharing->exports.used); i++) {
+        struct export_entry *entry = exports_at(sharing, i);
+        uint64_t word = atomic_load(&entry->word);
+        if (exports_state(word) != EXPORT_PUBLISHED ||
+            !(atomic_load(&entry->record)->flags & AIOPIP_EXPORT_KEEP))
+            continue;
+        if (!(atomic_load(&entry->marks) & EXPORT_IMPORTED) ||
+            is_held(core, pipid, holds_word((uint32_t)pipid, exports_id(i, word))))
+            kept = true;
+        else
+            atomic_store(&entry->word, (word & ~0xfUL) | EXPORT_WITHDRAWN);
+    }
+    return kept;
+}
+
+bool reclaim_close(struct core *core, int32_t pipid)
+{
+    struct peer *peer = &core_slot(core, pipid)->peer;
+    const struct hold_entry *entry;
+
+    if (!atomic_load(&peer->open))
+        return true;
+    if (!core->tasks[pipid].acknowledged || is_kept(core, pipid))
+        return false;
+    atomic_store(&peer->open, 0);
+    KILL_POINT(CLOSE_CLOSED);
+    peer_announce(core->control, peer);
+    for (uint32_t index = 0; (entry = holds_next(peer->sharing, &index, 0, 0)) != NULL; index++)
+        if (atomic_load(&entry->word))
+            peer_tell_dropped(core->control, atomic_load(&entry->word));
+    KILL_POINT(CLOSE_TOLD);
+    return true;
+}
+
+/* ---- Giving back ------------------------------------------------------------------------------ */
+
+void reclaim_memory(struct core *core, int32_t pipid, enum core_side side)
+{
+    struct task *task = &core->tasks[pipid];
+    struct held held = {.all = true};
+
+    if (reclaim_close(core, pipid)) {
+        look_for_holds(core, pipid, &held);
+        KILL_POINT(RECLAIM_LOOKED);
+    }
+    task->memory = held.all || held.count ? MEMORY_HELD : MEMORY_UNMAPPING;
+    if (!held.all) {
+        /* One thread does this, the reaper; behind its end several may. */
+        if (!core->stopped)
+            core_unlock(core, side);
+        KILL_POINT(RECLAIM_UNMAPPING);
+        int result = window_unmap(core, pipid, held.spans, held.count);
+        KILL_POINT(RECLAIM_UNMAPPED);
+        if (!core->stopped)
+            core_lock(core);
+        bool left = core_slot(core, pipid)->block || task->trimmed;
+        task->memory = result < 0 ? MEMORY_STUCK : left ? MEMORY_HELD : MEMORY_NONE;
+        if (result < 0)
+            atomic_fetch_add(&core->control->untracked, 1);
+    }
+    free(held.spans);
+    core_settle(core, pipid);
+}
+
+/* Give back what a slot's task has left, or put it aside until something changes. */
+static void reclaim(struct core *core, int32_t pipid)
+{
+    core_lock(core);
+    reclaim_memory(core, pipid, SIDE_REAPER);
+    core->tasks[pipid].aside = core->tasks[pipid].memory == MEMORY_HELD;
+    core_unlock(core, SIDE_REAPER);
+}
+
+/* ---- Orphans ---------------------------------------------------------------------------------- */
 
 /* Keep what is known of orphans that are still there, and when others were first seen. */
 static void remember_orphans(struct reaper *reaper, const pid_t *pids, int count)
@@ -121,7 +258,7 @@ void reclaim_one(struct reaper *reaper)
     int32_t pipid = list_pop(reaper->core, &reaper->ready);
 
     if (pipid != NO_TASK)
-        reclaim(reaper, pipid);
+        reclaim(reaper->core, pipid);
     else if (reaper->suspects.first != NO_TASK &&
              (!reaper->look_wait_ms || core_now_ns() >= reaper->next_look_ns))
         clear_suspects(reaper);

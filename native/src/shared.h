@@ -32,7 +32,6 @@
 #define SHARED_MAGIC 0x31504950414f4941UL
 #define SHARED_AUXV_TYPE 0x50495041 /* the auxiliary vector's entry that leads to a task's block */
 
-#define SHARED_BUCKETS 64
 #define SHARED_OUTSIDE 256
 #define SHARED_EXTENTS 16
 #define SHARED_AIO 32
@@ -57,19 +56,100 @@ enum task_loaded {
     TASK_LOADED_UNTRACKED, /* they could not be patched: what libc maps is lost at the end */
 };
 
-/* A name and its address; written once, published by the bucket that leads to it. */
-struct export {
-    struct export *next;
-    void *address;
-    uint32_t hash;
+/* ---- What processes of the space give to each other ------------------------------------------- */
+
+/* A process of the space is a peer: a task by its slot's number, the root by this one. */
+#define PEER_ROOT AIOPIP_MAX_TASKS
+
+/* An array as its exporter describes it; in the exporter's memory, and read by others only while
+ * they hold the export.  Writer: the exporter, before the export is published. */
+struct export_record {
+    uintptr_t address;
+    uintptr_t start, end; /* all that belongs to it; 0 and UINTPTR_MAX: unknown, as C exports it */
+    uint64_t origin;      /* the hold by which the exporter has it from another peer, or 0 */
+    uint32_t flags;       /* enum aiopip_array_flags */
     uint32_t name_bytes;
-    char name[];
+    uint32_t dtype_bytes;
+    uint32_t ndim;
+    int64_t dims[]; /* shape, strides; then the bytes of name and dtype */
 };
 
-/* One task's, or the root's, exports: chains that only grow at the head.  Writer: task. */
-struct export_table {
-    _Atomic(struct export *) buckets[SHARED_BUCKETS];
-    _Atomic uint32_t count;
+enum export_state {
+    EXPORT_FREE,
+    EXPORT_PUBLISHED,
+    EXPORT_WITHDRAWN, /* its name is free; somebody holds it, or the owner has not looked yet */
+};
+
+/* An entry of a table; what follows differs.  word 0, or its state FREE: nobody's. */
+struct table_entry {
+    _Atomic uint64_t word;
+    uint32_t next; /* of a list of the owner's: index + 1, 0: the last */
+};
+
+/* Never unmapped as long as the exporter's memory is there, so that it can be looked at before it is
+ * held.  word: hash << 32 | version << 4 | state; the version changes with each use.  Writer: the
+ * exporter; `marks` are flags that importers set. */
+enum export_marks {
+    EXPORT_LOOKED_AT = 1, /* somebody may hold it, or may have */
+    EXPORT_IMPORTED = 2,
+};
+
+struct export_entry {
+    _Atomic uint64_t word;
+    uint32_t next;
+    _Atomic uint32_t marks;
+    _Atomic(struct export_record *) record;
+};
+
+/* A hold: the word says of what: (peer + 1) << 48 | index << 28 | version, the range how much of the
+ * exporter's memory has to stay.  Index SHARED_INDEX_ALL: no export in particular.  Writer: the
+ * holder. */
+struct hold_entry {
+    _Atomic uint64_t word;
+    uint32_t next;
+    uint32_t stays; /* a C import's: nobody gives it back */
+    _Atomic uintptr_t start, end;
+};
+
+#define SHARED_INDEX_BITS 20
+#define SHARED_INDEX_ALL ((1U << SHARED_INDEX_BITS) - 1)
+#define SHARED_VERSION_BITS 28
+#define SHARED_VERSION_MASK ((1U << SHARED_VERSION_BITS) - 1)
+#define SHARED_PEER_SHIFT (SHARED_INDEX_BITS + SHARED_VERSION_BITS)
+
+/* Entries that are added and never moved: chunk n has FIRST << n of them. */
+#define SHARED_CHUNKS 14
+#define SHARED_CHUNK_FIRST 64
+
+/* The lock is for the threads of the owner alone; others read without it. */
+struct table {
+    _Atomic uint32_t lock; /* 0 free, 1 taken, 2 taken and waited for */
+    _Atomic uint32_t used; /* entries that were ever in use are below it */
+    uint32_t free;         /* the first free one: index + 1, 0: none */
+    _Atomic(char *) chunks[SHARED_CHUNKS];
+};
+
+/* What one peer exports and holds.  Writer: that peer. */
+struct sharing {
+    struct table exports; /* of struct export_entry */
+    struct table holds;   /* of struct hold_entry */
+    _Atomic uint32_t published;
+    _Atomic uint32_t kept; /* published, and to be kept beyond the exporter's end */
+};
+
+/* What is always there of a peer, whatever becomes of its memory. */
+struct peer {
+    _Atomic uint64_t generation; /* root: of the slot's last task */
+    _Atomic uint64_t open;   /* root: the generation, while its memory may be held anew; else 0 */
+    struct sharing *sharing; /* root: before it is open */
+    _Atomic uint32_t bell;   /* futex; anybody adds: what the peer waits for may have come */
+    _Atomic uint32_t ends;   /* futex; root: counts the ends of the slot's tasks */
+    _Atomic uint32_t wants_releases; /* the peer: tell it when holds of its exports are given up */
+    _Atomic uint64_t waiters[AIOPIP_MAX_TASKS / 64];   /* tasks to ring at its next export, start
+                                                          or end: they set their bit, who rings
+                                                          clears */
+    _Atomic uint64_t importers[AIOPIP_MAX_TASKS / 64]; /* tasks that may hold something of it: they
+                                                          set their bit, the root clears all */
 };
 
 /* A mapping outside the window.  end: 0 free, 1 being written, else published.  Writer: task. */
@@ -87,12 +167,10 @@ struct extent {
 };
 
 struct slot {
-    _Atomic uint64_t generation; /* root */
-    _Atomic uint32_t state;      /* root: enum slot_state */
-    _Atomic uint32_t interest;   /* root: wants to hear of exports */
-    struct task_block *block;    /* root: before RUNNING */
-    _Atomic uint32_t doorbell;   /* futex; counts exports (task), start and end (root) */
-    _Atomic uint32_t held;       /* any importer, sticky: look into the hold tables */
+    struct peer peer;
+    _Atomic uint32_t state;    /* root: enum slot_state */
+    _Atomic uint32_t interest; /* root: wants to hear of exports */
+    struct task_block *block;  /* root: before RUNNING */
 
     _Alignas(64) _Atomic uintptr_t cursor; /* task: next free address of the window */
     _Atomic uintptr_t spare;               /* task: next free address behind ld.so's data */
@@ -114,15 +192,19 @@ struct control {
     size_t window_bytes;
     uintptr_t overflow_start; /* for mappings that no window takes */
     uintptr_t overflow_end;
-    struct area *area;           /* window.c's */
-    struct export_table exports; /* the root's */
-    _Atomic uint32_t exports_doorbell;
+    struct area *area; /* window.c's */
+    struct peer root;
+    struct sharing root_sharing;
 
-    _Alignas(64) _Atomic uint32_t spawner_word;        /* futex; anybody adds and wakes */
-    _Atomic uintptr_t overflow_cursor;                 /* any task adds */
-    _Atomic uint64_t mappings_made;                    /* any task adds */
-    _Atomic uint64_t untracked;                        /* any task adds */
-    _Atomic uint32_t holds_dropped;                    /* tasks set, the spawner clears */
+    _Alignas(64) _Atomic uint32_t spawner_word;    /* futex; anybody adds and wakes */
+    _Atomic uintptr_t overflow_cursor;             /* any task adds */
+    _Atomic uint64_t mappings_made;                /* any task adds */
+    _Atomic uint64_t untracked;                    /* any task adds */
+    _Atomic uint64_t transfers;                    /* anybody adds: a hold was taken over */
+    _Atomic uint32_t releases;                     /* any peer sets, the spawner clears */
+    _Atomic uint32_t looks_wanted;                 /* any peer sets, the spawner clears */
+    _Atomic uint64_t looks[AIOPIP_MAX_TASKS / 64]; /* slots to look at: any peer sets, the reaper
+                                                          clears */
     _Atomic uint64_t attention[AIOPIP_MAX_TASKS / 64]; /* tasks set their bit, the spawner clears */
     struct slot slots[];
 };
@@ -162,12 +244,10 @@ struct task_block {
     struct task_start start;
     struct outside outside[SHARED_OUTSIDE];
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
-    struct export_table exports;
-    _Atomic uint64_t holds[]; /* for each slot: generation << 16 | count, 0: none.  Writer: task */
+    struct sharing sharing;
 };
 
-#define SHARED_HOLD_COUNT 0xffffUL /* so many or more: it stays until the importer ends */
-#define SHARED_HOLD_SHIFT 16
+#define SHARED_BLOCK_BYTES ((sizeof(struct task_block) + ARCH_PAGE - 1) & -ARCH_PAGE)
 
 static inline size_t align_up(size_t value, size_t to)
 {
@@ -186,11 +266,17 @@ static inline int shared_futex_wait(_Atomic uint32_t *word, uint32_t value, cons
                      (long)(uintptr_t)timeout);
 }
 
-/* Have those look who wait for what a slot's task exports. */
-static inline void shared_ring_doorbell(_Atomic uint32_t *doorbell)
+static inline struct peer *shared_peer(struct control *control, uint32_t number)
 {
-    atomic_fetch_add(doorbell, 1);
-    shared_futex_wake(doorbell, 0x7fffffff);
+    return number == PEER_ROOT ? &control->root : &control->slots[number].peer;
+}
+
+static inline void shared_set_bit(_Atomic uint64_t *bits, uint32_t number)
+{
+    uint64_t bit = 1UL << number % 64;
+
+    if (!(atomic_load(&bits[number / 64]) & bit))
+        atomic_fetch_or(&bits[number / 64], bit);
 }
 
 /* Have the spawner look around.  The word changes before the wake, and the spawner reads it before

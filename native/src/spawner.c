@@ -117,23 +117,28 @@ static struct request *next_cancelled(struct core *core)
     return request;
 }
 
-/* What clients have asked for by flags.  True when the core is being closed. */
+static bool take_flag(_Atomic uint32_t *flag)
+{
+    return atomic_load_explicit(flag, memory_order_relaxed) && atomic_exchange(flag, 0);
+}
+
+/* What clients, and peers, have asked for by flags.  True when the core is being closed. */
 static bool check_flags(struct core *core)
 {
     struct request *request;
 
     core_lock(core);
-    bool clients = core->clients_changed, holds = core->holds_changed;
+    bool clients = core->clients_changed;
     bool cancelled = core->requests_cancelled, stopping = core->stopping;
-    core->clients_changed = core->holds_changed = core->requests_cancelled = false;
-    if (atomic_load_explicit(&core->control->holds_dropped, memory_order_relaxed))
-        holds |= atomic_exchange(&core->control->holds_dropped, 0);
+    core->clients_changed = core->requests_cancelled = false;
+    if (take_flag(&core->control->releases))
+        core_post_released(core);
     core_unlock(core, SIDE_SPAWNER);
     if (clients) {
         core_sync_clients(core, SIDE_SPAWNER, core->self_pidfd);
         reaper_tell(core, REAPER_CLIENTS, -1, -1);
     }
-    if (holds)
+    if (take_flag(&core->control->looks_wanted))
         reaper_tell(core, REAPER_LOOK, -1, -1);
     while (cancelled && (request = next_cancelled(core)) != NULL) {
         start_task(core, request);

@@ -50,12 +50,10 @@ static int build_memory(struct start *start)
                                     .image = start->image,
                                     .auxv = core->auxv};
     size_t stack_bytes = stack_size();
-    size_t block_bytes = align_up(
-        sizeof(struct task_block) + core->control->max_tasks * sizeof(uint64_t), ARCH_PAGE);
     long needed = stack_measure(&content, stack_bytes);
     uintptr_t image_at;
 
-    if (needed < 0 || (size_t)needed + block_bytes + STACK_ROOM > stack_bytes)
+    if (needed < 0 || (size_t)needed + SHARED_BLOCK_BYTES + STACK_ROOM > stack_bytes)
         return program_fail(start->error, AIOPIP_FAILED_ARGUMENTS, E2BIG, "%s",
                             start->request->spawn.program);
     int result = window_map(core, start->request->pipid, stack_bytes, start->image, &start->block,
@@ -170,6 +168,15 @@ static bool is_cancelled(struct core *core, int32_t pipid)
     return cancelled;
 }
 
+/* From the clone on the task exports and imports, whatever we have come to by then. */
+static void open_memory(struct start *start)
+{
+    struct peer *peer = &start->block->slot->peer;
+
+    peer->sharing = &start->block->sharing;
+    atomic_store(&peer->open, start->request->generation);
+}
+
 /* Everything up to the clone. */
 static int prepare(struct start *start)
 {
@@ -196,6 +203,7 @@ static int prepare(struct start *start)
     if ((result = build_memory(start)) < 0 || (result = fetch_descriptors(start)) < 0)
         return result;
     set_options(start);
+    open_memory(start);
     return 0;
 }
 
@@ -218,7 +226,7 @@ static void register_task(struct start *start, pid_t pid, int pidfd)
     if (task->cancelled)
         kill(pid, SIGKILL);
     core_unlock(core, SIDE_SPAWNER);
-    shared_ring_doorbell(&core_slot(core, pipid)->doorbell);
+    peer_announce(core->control, &core_slot(core, pipid)->peer);
     reaper_tell(core, REAPER_WATCH, pipid, pidfd);
     close(pidfd);
 }
@@ -231,7 +239,8 @@ static void register_failure(struct start *start, int error)
     struct task *task = &core->tasks[pipid];
 
     /* Somebody else's mapping in the window (EEXIST) takes the slot out of use too. */
-    bool stuck = window_unmap(core->control, pipid) < 0 || error == -EEXIST;
+    atomic_store(&core_slot(core, pipid)->peer.open, 0);
+    bool stuck = window_unmap(core, pipid, NULL, 0) < 0 || error == -EEXIST;
     core_lock(core);
     task->error = -error;
     task->failure = *start->error;
@@ -245,7 +254,7 @@ static void register_failure(struct start *start, int error)
     core_post(core, pipid, AIOPIP_EVENT_FAILED);
     pthread_cond_broadcast(&core->changed);
     core_unlock(core, SIDE_SPAWNER);
-    shared_ring_doorbell(&core_slot(core, pipid)->doorbell);
+    peer_announce(core->control, &core_slot(core, pipid)->peer);
 }
 
 void start_task(struct core *core, struct request *request)

@@ -163,8 +163,6 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
     struct control *control = core->control;
     struct slot *slot = core_slot(core, pipid);
     uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
-    size_t block_bytes =
-        align_up(sizeof(struct task_block) + control->max_tasks * sizeof(uint64_t), ARCH_PAGE);
     uintptr_t stack = window + SHARED_GAP;
 
     /* The window is a task's alone, and is unmapped as a whole: if somebody has mapped something
@@ -179,7 +177,7 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK | KERNEL_MAP_FIXED_NOREPLACE,
              -1, 0) == MAP_FAILED)
         return -errno;
-    struct task_block *block = (struct task_block *)(stack + stack_bytes - block_bytes);
+    struct task_block *block = (struct task_block *)(stack + stack_bytes - SHARED_BLOCK_BYTES);
     slot->block = block;
     uintptr_t first = stack + stack_bytes + ARCH_PAGE;
     int result = map_guard(stack, stack_bytes);
@@ -190,7 +188,7 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
     block->magic = SHARED_MAGIC;
     block->abi_version = AIOPIP_ABI_VERSION;
     block->pipid = pipid;
-    block->generation = atomic_load(&slot->generation);
+    block->generation = atomic_load(&slot->peer.generation);
     block->control = control;
     block->slot = slot;
     block->window_start = window;
@@ -207,38 +205,49 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
 
 /* ---- Unmapping -------------------------------------------------------------------------------- */
 
-struct span {
-    uintptr_t start, end;
-};
-
 static int compare_spans(const void *a, const void *b)
 {
     const struct span *left = a, *right = b;
     return (left->start > right->start) - (left->start < right->start);
 }
 
-/* Entries may overlap (a task killed while it split one): each address is unmapped once, for behind
- * the first time it may belong to somebody else. */
-static void unmap_outside(struct task_block *block)
+/* By address, and without overlaps: the number that is left. */
+static size_t merge_spans(struct span *spans, size_t count)
 {
-    struct span spans[SHARED_OUTSIDE];
+    size_t merged = 0;
+
+    if (count == 0)
+        return 0;
+    qsort(spans, count, sizeof *spans, compare_spans);
+    for (size_t i = 0; i < count; i++) {
+        if (merged && spans[i].start <= spans[merged - 1].end) {
+            if (spans[i].end > spans[merged - 1].end)
+                spans[merged - 1].end = spans[i].end;
+        } else {
+            spans[merged++] = spans[i];
+        }
+    }
+    return merged;
+}
+
+/* All that a task may have mapped: its window, and what it wrote down besides.  Entries may overlap
+ * (a task killed while it split one): each address is unmapped once, for behind the first time it
+ * may belong to somebody else. */
+static size_t all_spans(const struct control *control, int32_t pipid,
+                        struct span spans[SHARED_OUTSIDE + 1])
+{
+    const struct task_block *block = control->slots[pipid].block;
+    uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
     size_t count = 0;
 
+    spans[count++] = (struct span){window, window + control->window_bytes};
     for (int i = 0; i < SHARED_OUTSIDE; i++) {
         uintptr_t start = atomic_load(&block->outside[i].start);
         uintptr_t end = atomic_load(&block->outside[i].end);
         if (end > 1 && start < end)
-            spans[count++] = (struct span){start, end};
+            spans[count++] = (struct span){start, align_up(end, ARCH_PAGE)};
     }
-    qsort(spans, count, sizeof *spans, compare_spans);
-    uintptr_t done = 0;
-    for (size_t i = 0; i < count; i++) {
-        uintptr_t start = spans[i].start > done ? spans[i].start : done;
-        if (start < spans[i].end) {
-            munmap((void *)start, spans[i].end - start);
-            done = spans[i].end;
-        }
-    }
+    return merge_spans(spans, count);
 }
 
 /* Unmap mapping by mapping what one call could not: a sealed one makes the whole call fail. */
@@ -258,24 +267,79 @@ static int unmap_each(uintptr_t start, uintptr_t end)
     return result;
 }
 
-/* Unmap all that a task has ever mapped.  Nobody may run on it or hold it.  0, or -errno when some
- * of it stays, and the window cannot be used again. */
-int window_unmap(struct control *control, int32_t pipid)
+static int unmap(uintptr_t start, uintptr_t end)
 {
-    struct slot *slot = &control->slots[pipid];
-    uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
-
-    if (!slot->block)
-        return 0; /* nothing was mapped: if there is something, it is not ours */
-    /* Contexts belong to the space, not to the process: its end did not end them. */
-    for (int i = 0; i < SHARED_AIO; i++)
-        if (atomic_load(&slot->block->aio[i]))
-            sys1(SYS_io_destroy, (long)atomic_load(&slot->block->aio[i]));
-    unmap_outside(slot->block);
-    for (int i = 0; i < SHARED_EXTENTS; i++)
-        atomic_store(&slot->extents[i].start, 0);
-    slot->block = NULL;
-    if (munmap((void *)window, control->window_bytes) == 0)
+    if (start >= end || munmap((void *)start, end - start) == 0)
         return 0;
-    return unmap_each(window, window + control->window_bytes);
+    return unmap_each(start, end);
+}
+
+/* Unmap [span.start, span.end) but for what is kept of it, which is added to remains. */
+static int unmap_but(struct span span, const struct span *keep, size_t keep_count,
+                     struct span *remains, size_t *remains_count)
+{
+    uintptr_t at = span.start;
+    int result = 0;
+
+    for (size_t i = 0; i < keep_count; i++) {
+        uintptr_t start = keep[i].start > at ? keep[i].start : at;
+        uintptr_t end = keep[i].end < span.end ? keep[i].end : span.end;
+        if (start >= end)
+            continue;
+        result = unmap(at, start) < 0 ? -ENOMEM : result;
+        remains[(*remains_count)++] = (struct span){start, end};
+        at = end;
+    }
+    return unmap(at, span.end) < 0 ? -ENOMEM : result;
+}
+
+/* Contexts belong to the space, not to the process: its end did not end them. */
+static void end_asynchronous_io(struct task_block *block)
+{
+    for (int i = 0; i < SHARED_AIO; i++)
+        if (atomic_load(&block->aio[i]))
+            sys1(SYS_io_destroy, (long)atomic_load(&block->aio[i]));
+}
+
+/* Unmap all that a task has ever mapped but for what is held, the spans to keep, which are put in
+ * order.  Nobody may run on the rest.  What is left is task->remains.  0, or -errno when some of the
+ * rest stays, and the window cannot be used again. */
+int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t keep_count)
+{
+    struct control *control = core->control;
+    struct slot *slot = &control->slots[pipid];
+    struct task *task = &core->tasks[pipid];
+    struct span all[SHARED_OUTSIDE + 1], *from = all;
+    size_t count = 0, remains_count = 0;
+    int result = 0;
+
+    if (!slot->block && !task->trimmed)
+        return 0; /* nothing was mapped: if there is something, it is not ours */
+    keep_count = merge_spans(keep, keep_count);
+    if (task->trimmed) {
+        from = task->remains;
+        count = task->remains_count;
+    } else {
+        count = all_spans(control, pipid, all);
+    }
+    struct span *remains = keep_count ? malloc((keep_count + count) * sizeof *remains) : NULL;
+    if (keep_count && !remains)
+        return 0; /* no memory to note what is left: all of it is kept for now */
+    if (!task->trimmed)
+        end_asynchronous_io(slot->block);
+    for (size_t i = 0; i < count; i++)
+        if (unmap_but(from[i], keep, keep_count, remains, &remains_count) < 0)
+            result = -ENOMEM;
+    free(task->remains);
+    task->trimmed = remains_count > 0;
+    task->remains = remains;
+    task->remains_count = remains_count;
+    slot->block = NULL;
+    if (remains_count == 0) {
+        free(remains);
+        task->remains = NULL;
+        for (int i = 0; i < SHARED_EXTENTS; i++)
+            atomic_store(&slot->extents[i].start, 0);
+    }
+    return result;
 }

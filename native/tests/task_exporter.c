@@ -2,14 +2,10 @@
  *
  * task_exporter.c: a task that exports a page as "page" when a byte comes in, and ends with 7 when
  * standard input does.
- *
- * The library that pipcc links to would bring the sanitizer of the test's build with it, and one
- * space has room for one: so its sources are taken in.
  */
 #include <unistd.h>
 
-#include "../src/exports.c"
-#include "../src/pip.c"
+#include "pip/pip.h"
 
 int main(void)
 {

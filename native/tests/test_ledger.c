@@ -22,6 +22,15 @@ static struct control *control;
 static struct task_block *blocks[SLOTS];
 static struct task_block *block; /* of slot 0 */
 
+/* Unmap all that a slot's task has mapped. */
+static int unmap_slot(int32_t pipid)
+{
+    static struct task tasks[SLOTS];
+    struct core core = {.control = control, .tasks = tasks};
+
+    return window_unmap(&core, pipid, NULL, 0);
+}
+
 static void make_slot(int32_t pipid)
 {
     struct slot *slot = &control->slots[pipid];
@@ -65,7 +74,7 @@ static int mappings_of_windows(void)
 static void close_windows(void)
 {
     for (int32_t i = 0; i < SLOTS; i++) {
-        window_unmap(control, i);
+        unmap_slot(i);
         free(blocks[i]);
     }
     CHECK_EQUAL(mappings_of_windows(), 0);
@@ -166,7 +175,7 @@ static void test_two_slots_do_not_share_a_window(void)
     open_windows(0);
     uintptr_t mine = map(MIB), theirs = map_for(blocks[1], MIB);
     CHECK_EQUAL(theirs - mine, control->window_bytes);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(!is_mapped(mine));
     CHECK(is_mapped(theirs));
     close_windows();
@@ -222,7 +231,7 @@ static void test_fixed_outside_is_written_down_and_unmapped_at_the_end(void)
     CHECK_EQUAL(written_down(block, at), 1);
     CHECK_EQUAL(written_down(block, at + 8 * ARCH_PAGE - 1), 1);
     CHECK_EQUAL(written_down(block, at + 8 * ARCH_PAGE), 0);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(!is_mapped(at) && !is_mapped(at + 7 * ARCH_PAGE));
     close_windows();
 }
@@ -238,7 +247,7 @@ static void test_fixed_that_fails_leaves_no_entry(void)
     CHECK_EQUAL(ledger_mmap(block, at + 1, ARCH_PAGE, READ_WRITE, flags, -1, 0), -EINVAL);
     CHECK_EQUAL(ledger_mmap(block, at, 0 - ARCH_PAGE, READ_WRITE, flags, -1, 0), -ENOMEM);
     CHECK_EQUAL(entries_of(block), 0);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK_EQUAL(memory[0], 'r');
     munmap(memory, ARCH_PAGE);
     close_windows();
@@ -262,7 +271,7 @@ static void test_hint_is_honoured_where_it_is_free(void)
     CHECK_EQUAL(entries_of(block), 0);
     uintptr_t got = (uintptr_t)ledger_mmap(block, outside, 100, READ_WRITE, PLAIN, -1, 0);
     CHECK(got == outside ? written_down(block, outside) == 1 : in_window(got, 100));
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(!is_mapped(inside) && !is_mapped(got));
     close_windows();
 }
@@ -278,7 +287,7 @@ static void test_hint_that_is_taken_is_placed_in_the_window(void)
     at = (uintptr_t)ledger_mmap(block, taken, 100, READ_WRITE, PLAIN, -1, 0);
     CHECK(in_window(at, 100) && at != taken);
     CHECK_EQUAL(entries_of(block), 0);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK_EQUAL(memory[0], 'r');
     munmap(memory, ARCH_PAGE);
     close_windows();
@@ -291,7 +300,7 @@ static void test_32bit_mapping_is_written_down(void)
     if (!is_error(result)) { /* the sanitizer's shadow may leave no room there */
         CHECK(result + 2 * (long)ARCH_PAGE <= 1L << 32);
         CHECK_EQUAL(written_down(block, (uintptr_t)result), 1);
-        window_unmap(control, 0);
+        unmap_slot(0);
         CHECK(!is_mapped((uintptr_t)result));
     }
     close_windows();
@@ -317,7 +326,7 @@ static void test_unmapped_memory_is_struck(void)
     /* Somebody else's now. */
     CHECK(mmap((void *)at, ARCH_PAGE, READ_WRITE, PLAIN | MAP_FIXED_NOREPLACE, -1, 0) !=
           MAP_FAILED);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(is_mapped(at));
     munmap((void *)at, ARCH_PAGE);
     close_windows();
@@ -334,7 +343,7 @@ static void test_partly_unmapped_memory_is_struck_partly(void)
     for (size_t i = 0; i < 8; i++)
         CHECK_EQUAL(written_down(block, at + i * ARCH_PAGE), left[i]);
     CHECK_EQUAL(entries_of(block), 2);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK_EQUAL(check_mappings_in(at, at + 8 * ARCH_PAGE), 0);
     close_windows();
 }
@@ -361,7 +370,7 @@ static void test_unmapping_that_is_refused_strikes_nothing(void)
     CHECK_EQUAL(ledger_munmap(block, at, 0), -EINVAL);
     CHECK_EQUAL(written_down(block, at), 1);
     CHECK_EQUAL(written_down(block, at + ARCH_PAGE), 1);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(!is_mapped(at));
     close_windows();
 }
@@ -375,7 +384,7 @@ static void test_full_table_counts_what_it_cannot_hold(void)
                                 PLAIN | MAP_FIXED, -1, 0),
                     at + 2 * i * ARCH_PAGE);
     CHECK_EQUAL(atomic_load(&control->untracked), 3);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK_EQUAL(check_mappings_in(at, at + 2 * (SHARED_OUTSIDE + 3) * ARCH_PAGE), 3);
     munmap((void *)at, 2 * (SHARED_OUTSIDE + 3) * ARCH_PAGE);
     close_windows();
@@ -449,7 +458,7 @@ static void test_mremap_that_shrinks_outside_strikes_the_tail(void)
     CHECK_EQUAL(written_down(block, at + ARCH_PAGE), 0);
     CHECK_EQUAL(ledger_mremap(block, at, ARCH_PAGE, 0, 0, 0), -EINVAL);
     CHECK_EQUAL(written_down(block, at), 1);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(!is_mapped(at));
     close_windows();
 }
@@ -476,7 +485,7 @@ static void test_mremap_that_fails_does_not_claim_its_target(void)
     CHECK(is_error(
         ledger_mremap(block, hole, ARCH_PAGE, ARCH_PAGE, MREMAP_FIXED, (uintptr_t)memory)));
     CHECK_EQUAL(entries_of(block), 0);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK_EQUAL(memory[0], 'r');
     munmap(memory, ARCH_PAGE);
     close_windows();
@@ -521,7 +530,7 @@ static void test_mapping_larger_than_half_a_window_goes_to_the_overflow_area(voi
     CHECK(written_down(block, mine) && written_down(block, mine + 40 * MIB - 1));
     CHECK(written_down(blocks[1], theirs) && written_down(blocks[1], theirs + 100 * MIB - 1));
     CHECK(!written_down(block, theirs) && !written_down(blocks[1], mine));
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(!is_mapped(mine) && is_mapped(theirs) && is_mapped(theirs + 100 * MIB - 1));
     close_windows();
 }
@@ -538,7 +547,7 @@ static void test_full_window_spills_into_the_overflow_area(void)
             *(int *)maps[pipid][i] = 2 * i + pipid;
         }
     CHECK(in_overflow(maps[0][47], 4 * MIB));
-    window_unmap(control, 0);
+    unmap_slot(0);
     for (int i = 0; i < 48; i++) {
         CHECK(!is_mapped(maps[0][i]));
         CHECK_EQUAL(*(int *)maps[1][i], 2 * i + 1);
@@ -571,7 +580,7 @@ static void test_overflow_area_that_starts_over_gives_nobody_anothers_place(void
     *(int *)theirs = 42;
     mine = map(40 * MIB);
     CHECK(mine + 40 * MIB <= theirs || theirs + 40 * MIB <= mine);
-    window_unmap(control, 0);
+    unmap_slot(0);
     CHECK(is_mapped(theirs));
     CHECK_EQUAL(*(int *)theirs, 42);
     close_windows();

@@ -170,7 +170,7 @@ def test_every_native_call_appears_in_a_test_of_leaks() -> None:
         # In test_imports_and_their_views_leave_nothing:
         "aiopip_acknowledge",
         "aiopip_named_import",
-        "aiopip_hold_address",
+        "aiopip_hold_array",
         "aiopip_hold_check",
         "aiopip_hold_release",
     }

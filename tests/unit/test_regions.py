@@ -16,6 +16,7 @@ from unit.fake_client import ended
 
 import aiopip
 from aiopip import _dtype
+from aiopip._ffi import ArrayFacts
 from aiopip._records import Exported
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class FakeHold:
         self.address = address
         self._block = Block(range(128))
         self.block = weakref.ref(self._block)
+
+    def facts(self) -> ArrayFacts:
+        return ArrayFacts(self.address, 0, 2**64 - 1, 0, (), (), "")
 
     def check(self, address: int, size_bytes: int) -> int:
         if address < ADDRESS or address + size_bytes > ADDRESS + 128:
