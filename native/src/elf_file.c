@@ -17,9 +17,7 @@ static int check_header(const struct elf_file *elf, const char *path, struct pro
     if (header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_ident[EI_DATA] != ELFDATA2LSB ||
         header->e_machine != ARCH_ELF_MACHINE)
         return program_fail(error, AIOPIP_FAILED_MACHINE, ENOEXEC, "%s", path);
-    if (header->e_type == ET_EXEC)
-        return program_fail(error, AIOPIP_FAILED_NOT_PIE, ENOEXEC, "%s", path);
-    if (header->e_type != ET_DYN)
+    if (header->e_type != ET_DYN && header->e_type != ET_EXEC)
         return program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC,
                             "%s: neither program nor shared object", path);
     if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phnum == 0 ||

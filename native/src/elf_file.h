@@ -17,9 +17,10 @@ struct elf_file {
     uint64_t bytes; /* of the file */
 };
 
-/* Read the headers of an open file that begins like ELF.  A shared object or position-independent
- * program of this architecture whose segments lie within the file and in order: 0; else -ENOEXEC
- * or the error of a read, with *error filled in, path in its text. */
+/* Read the headers of an open file that begins like ELF.  A shared object or program of this
+ * architecture whose segments lie within the file and in order: 0; else -ENOEXEC or the error of a
+ * read, with *error filled in, path in its text.  One at a fixed address (ET_EXEC), which can be
+ * read but not be mapped, is for the caller to refuse. */
 int elf_read(int descriptor, uint64_t bytes, const char *path, struct elf_file *elf,
              struct program_error *error);
 

@@ -181,6 +181,8 @@ static int read_image(int file, const struct stat *status, const char *path, str
     if ((uint64_t)status->st_size > IMAGE_MAX)
         return program_fail(error, AIOPIP_FAILED_INTERPRETER, EFBIG, "%s", path);
     int result = elf_read(file, (uint64_t)status->st_size, path, &elf, error);
+    if (result == 0 && elf.header.e_type == ET_EXEC)
+        result = program_fail(error, AIOPIP_FAILED_NOT_PIE, ENOEXEC, "%s", path);
     if (result == 0 && (result = take_segments(image, &elf)) < 0)
         result = program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC, "%s: segments", path);
     if (result < 0)

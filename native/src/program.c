@@ -240,6 +240,8 @@ static int check_elf(int descriptor, const struct stat *status, const char *path
 
     if (result < 0)
         return result;
+    if (elf.header.e_type == ET_EXEC)
+        return program_fail(error, AIOPIP_FAILED_NOT_PIE, ENOEXEC, "%s", path);
     const Elf64_Phdr *interpreter = elf_segment(&elf, PT_INTERP);
     if (!interpreter)
         return program_fail(error, AIOPIP_FAILED_STATIC, ENOEXEC, "%s", path);

@@ -209,6 +209,8 @@ static void test_position_dependent_program_is_told(void)
 
     tiny.header.e_type = ET_EXEC;
     check_refused_tiny(&tiny, AIOPIP_FAILED_NOT_PIE);
+    tiny.interpreter.p_type = PT_NULL; /* static too */
+    check_refused_tiny(&tiny, AIOPIP_FAILED_NOT_PIE);
 }
 
 static void test_static_program_is_told(void)
