@@ -86,7 +86,9 @@ class NotPieError(BadProgramError):
         super().__init__(
             program,
             "it is linked at a fixed address (ET_EXEC); compile and link it as a "
-            "position-independent executable: pipcc, or gcc -fPIE -pie",
+            "position-independent executable (pipcc, or gcc -fPIE -pie); one that is not yours to "
+            "compile, as the system's are not, runs as an ordinary process: "
+            "asyncio.create_subprocess_exec",
         )
 
 
