@@ -362,9 +362,11 @@ class Client:
         )
 
 
-def open_client(max_tasks: int, preload: str, probe: str) -> Client | int:
+def open_client(max_tasks: int, preload: str, probe: str, launcher: str) -> Client | int:
     """`aiopip_open`: a Client, or minus an errno.  Blocks for 1 to 2 ms when it is the first."""
-    paths = [ffi.from_buffer("char[]", os.fsencode(path) + b"\0") for path in (preload, probe)]
+    paths = [
+        ffi.from_buffer("char[]", os.fsencode(path) + b"\0") for path in (preload, probe, launcher)
+    ]
     options = ffi.new("struct aiopip_options *", [max_tasks, *paths])
     client = ffi.new("aiopip_client **")
     result = lib.aiopip_open(options, client)

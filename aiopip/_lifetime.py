@@ -62,7 +62,10 @@ def open_core(root: Root, max_tasks: int) -> Core:
         if _process.is_open():
             _end_stranded()
         client = open_client(
-            max_tasks, _package_file("libaiopip-task.so"), _package_file("aiopip-probe")
+            max_tasks,
+            _package_file("libaiopip-task.so"),
+            _package_file("aiopip-probe"),
+            _package_file("aiopip-python"),
         )
         if isinstance(client, int):
             raise _open_error(-client)

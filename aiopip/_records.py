@@ -34,6 +34,7 @@ class Failure(enum.IntEnum):
     OPTIONS = 19
     WATCH = 20
     CANCELLED = 21
+    LIBPYTHON = 22
 
 
 class Usage(NamedTuple):

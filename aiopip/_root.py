@@ -135,7 +135,8 @@ class Root:
         Args:
             program: a path, relative to `cwd`, or a name without "/", which is searched in the PATH
                 of `env`.  Scripts with a #! line work.  An ELF program must be a
-                position-independent executable with an ld.so.
+                position-independent executable with an ld.so; a CPython that is none runs where
+                its libpython is installed.
             args: its arguments, from argv[1] on.
             argv0: its argv[0]; the program as given by default.
             env: its environment, all of it; this process's own by default.

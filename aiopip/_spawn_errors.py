@@ -79,17 +79,39 @@ class BadProgramError(SpawnError):
 
 
 class NotPieError(BadProgramError):
-    """The program is linked at a fixed address, where another may lie already (ENOEXEC)."""
+    """The program is linked at a fixed address, where another may lie already (ENOEXEC).
 
-    def __init__(self, program: str) -> None:
-        """Take the program."""
-        super().__init__(
-            program,
+    A Python that is linked so runs nevertheless where its libpython is installed.
+    """
+
+    def __init__(self, program: str, libpython: str | None = None) -> None:
+        """Take the program and, of a Python, the library that is missing.
+
+        That is its name; or its path, when it is there and ld.so cannot be told of it.
+        """
+        why = (
             "it is linked at a fixed address (ET_EXEC); compile and link it as a "
             "position-independent executable (pipcc, or gcc -fPIE -pie); one that is not yours to "
             "compile, as the system's are not, runs as an ordinary process: "
-            "asyncio.create_subprocess_exec",
+            "asyncio.create_subprocess_exec"
         )
+        super().__init__(program, why if libpython is None else _why_no_python(libpython))
+
+
+def _why_no_python(libpython: str) -> str:
+    # The program may be a script, whose #! line names the Python.
+    why = "this Python is linked at a fixed address (ET_EXEC), and would be run from its library"
+    others = "use a Python built as a position-independent executable, or with --enable-shared"
+    if "/" in libpython:
+        return (
+            f"{why} {libpython!r}, but ld.so splits such paths at blanks and colons; install it "
+            f"elsewhere, or {others}"
+        )
+    package = libpython.partition(".so")[0]
+    return (
+        f"{why} {libpython}, which is not in the lib folders of its prefix; install that (Debian, "
+        f"Ubuntu: apt-get install {package}), or {others}"
+    )
 
 
 class EntryNotFoundError(BadProgramError):
@@ -216,6 +238,7 @@ _BY_FAILURE: dict[int, Callable[[Failed, str], SpawnError]] = {
     Failure.PRIVILEGED: lambda _, program: PrivilegedProgramError(program),
     Failure.INTERPRETER: _interpreter,
     Failure.NOT_PIE: lambda _, program: NotPieError(program),
+    Failure.LIBPYTHON: lambda failed, program: NotPieError(program, failed.detail),
     Failure.STATIC: lambda _, program: BadProgramError(
         program,
         "it is linked statically and asks for no ld.so; link it dynamically (without -static)",

@@ -43,9 +43,10 @@ enum aiopip_stdio {
 };
 
 struct aiopip_options {
-    uint32_t max_tasks;  /* 1 to AIOPIP_MAX_TASKS; of the client that opens the core */
-    const char *preload; /* absolute path of libaiopip-task.so */
-    const char *probe;   /* absolute path of aiopip-probe; NULL: do not probe */
+    uint32_t max_tasks;   /* 1 to AIOPIP_MAX_TASKS; of the client that opens the core */
+    const char *preload;  /* absolute path of libaiopip-task.so */
+    const char *probe;    /* absolute path of aiopip-probe; NULL: do not probe */
+    const char *launcher; /* absolute path of aiopip-python; NULL: a non-PIE Python is refused */
 };
 
 /* One task to start.  Everything is copied before aiopip_spawn() returns. */
@@ -101,7 +102,9 @@ enum aiopip_failure {
     AIOPIP_FAILED_CLONE,    /* clone: EAGAIN (RLIMIT_NPROC, pids.max), ENOMEM */
     AIOPIP_FAILED_OPTIONS,  /* another option in the child: rlimits, affinity ...; detail: which */
     AIOPIP_FAILED_WATCH,    /* no descriptor left to watch it with: EMFILE (RLIMIT_NOFILE) */
-    AIOPIP_FAILED_CANCELLED /* aiopip_cancel() before it was started (ECANCELED) */
+    AIOPIP_FAILED_CANCELLED, /* aiopip_cancel() before it was started (ECANCELED) */
+    AIOPIP_FAILED_LIBPYTHON, /* a non-PIE Python without its library (ENOEXEC); detail: its name,
+                              * or its path when that has a blank or a colon */
 };
 
 struct aiopip_event {
@@ -176,7 +179,7 @@ struct aiopip_statistics {
 };
 
 /* Open a client, and the core when it is the first.  Blocks for the start of two threads and a run
- * of the probe, 1 to 2 ms.  -EINVAL max_tasks or preload; -EPERM: this is a task itself; -ENOSYS:
+ * of the probe, 1 to 2 ms.  -EINVAL max_tasks or a path; -EPERM: this is a task itself; -ENOSYS:
  * the kernel has no pidfd; -ELIBACC: tasks run, but the preload does not load into them;
  * -ENOEXEC: the probe does not run; -ENOMEM, -EMFILE, -EAGAIN. */
 AIOPIP_API int aiopip_open(const struct aiopip_options *options, aiopip_client **client);

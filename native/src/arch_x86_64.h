@@ -19,6 +19,9 @@
 #define ARCH_HUGE_PAGE (2UL << 20)
 #define ARCH_ELF_MACHINE 62 /* EM_X86_64 */
 
+/* The folder of libraries in /usr/lib, on distributions that have one for each architecture. */
+#define ARCH_MULTIARCH "x86_64-linux-gnu"
+
 /* Where tasks live: between the bottom-up search of legacy layouts (from 0x2aaa...) and the programs
  * (from 0x5555...), in the lower half of 47 bits. */
 #define ARCH_AREA_START 0x300000000000UL

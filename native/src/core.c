@@ -151,6 +151,7 @@ static void free_core(struct core *core)
     free(core->tasks);
     free(core->pidfds);
     free(core->preload);
+    free(core->launcher);
     free(core);
 }
 
@@ -173,9 +174,12 @@ static int make_core(const struct aiopip_options *options, struct core **out)
     core->queue_tail = &core->queue_head;
     core->next_generation = 1;
     core->preload = strdup(options->preload);
+    core->launcher = options->launcher ? strdup(options->launcher) : NULL;
     core->tasks = calloc(max_tasks, sizeof *core->tasks);
     core->pidfds = malloc(max_tasks * sizeof *core->pidfds);
     int result = core->preload && core->tasks && core->pidfds ? 0 : -ENOMEM;
+    if (options->launcher && !core->launcher)
+        result = -ENOMEM;
     if (result == 0)
         memset(core->pidfds, -1, max_tasks * sizeof *core->pidfds);
     if (result == 0)
@@ -353,7 +357,7 @@ static void close_client(struct aiopip_client *client)
 int aiopip_open(const struct aiopip_options *options, aiopip_client **client)
 {
     if (options->max_tasks < 1 || options->max_tasks > AIOPIP_MAX_TASKS ||
-        options->preload[0] != '/')
+        options->preload[0] != '/' || (options->launcher && options->launcher[0] != '/'))
         return -EINVAL;
     if (getauxval(SHARED_AUXV_TYPE))
         return -EPERM; /* a task's tasks are the root's */

@@ -134,6 +134,7 @@ struct core {
     bool stopped; /* there are no threads any more */
     pid_t pid;
     char *preload;
+    char *launcher; /* or NULL */
     struct aiopip_client *clients;
     struct aiopip_client *closing; /* closed; threads have descriptors of theirs still */
     struct task *tasks;

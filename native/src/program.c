@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "elf_file.h"
+#include "libpython.h"
 
 #define DEFAULT_PATH "/bin:/usr/bin"
 
@@ -232,19 +234,20 @@ static int check_privileges(int descriptor, const struct stat *status, const cha
     return 0;
 }
 
+/* fixed: whether it is linked at a fixed address, so that it cannot be mapped itself. */
 static int check_elf(int descriptor, const struct stat *status, const char *path,
-                     struct program *program, struct program_error *error)
+                     struct program *program, bool *fixed, struct program_error *error)
 {
     struct elf_file elf;
     int result = elf_read(descriptor, (uint64_t)status->st_size, path, &elf, error);
 
     if (result < 0)
         return result;
-    if (elf.header.e_type == ET_EXEC)
-        return program_fail(error, AIOPIP_FAILED_NOT_PIE, ENOEXEC, "%s", path);
     const Elf64_Phdr *interpreter = elf_segment(&elf, PT_INTERP);
+    *fixed = elf.header.e_type == ET_EXEC;
     if (!interpreter)
-        return program_fail(error, AIOPIP_FAILED_STATIC, ENOEXEC, "%s", path);
+        return program_fail(error, *fixed ? AIOPIP_FAILED_NOT_PIE : AIOPIP_FAILED_STATIC, ENOEXEC,
+                            "%s", path);
     size_t bytes = interpreter->p_filesz;
     if (bytes < 2 || bytes > sizeof program->interpreter)
         return program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC, "%s: PT_INTERP", path);
@@ -279,6 +282,7 @@ static int examine(int directory, const char *name, const char *path_list, struc
 {
     char found[PATH_MAX], start[PROGRAM_SCRIPT_LINE];
     struct stat status;
+    bool fixed = false;
 
     *lookup = NULL;
     int descriptor = find_file(directory, name, path_list, found, &status, error);
@@ -294,8 +298,10 @@ static int examine(int directory, const char *name, const char *path_list, struc
         result = program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC,
                               "%s: neither an ELF file nor a script with a #! line", found);
     else if ((result = check_privileges(descriptor, &status, found, error)) == 0 &&
-             (result = check_elf(descriptor, &status, found, program, error)) == 0)
+             (result = check_elf(descriptor, &status, found, program, &fixed, error)) == 0)
         result = real_path(descriptor, found, program->path, error);
+    if (result == 0 && fixed)
+        result = libpython_find(program->path, program->libpython, error);
     close(descriptor);
     return result;
 }
@@ -308,6 +314,7 @@ int program_find(const char *name, const char *path_list, const char *cwd, struc
 
     program->word_count = 0;
     program->stored = 0;
+    program->libpython[0] = 0;
     if (cwd && (directory = open(cwd, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
         return program_fail(error, AIOPIP_FAILED_CWD, errno, "%s", cwd);
     for (int depth = 0; lookup && result == 0; depth++) {

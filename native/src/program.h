@@ -25,6 +25,7 @@ struct program_error {
 
 struct program {
     char path[PATH_MAX];                       /* real path of the ELF file */
+    char libpython[PATH_MAX];                  /* "", or the launcher runs this in path's place */
     char interpreter[PROGRAM_INTERPRETER_MAX]; /* PT_INTERP */
     /* For a script: what stands in place of argv[0], the interpreter first. */
     const char *words[PROGRAM_WORDS];

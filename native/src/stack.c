@@ -39,6 +39,12 @@ static const char *argv0_of(const struct stack_content *content)
     return content->program->word_count ? content->program->words[0] : content->request->argv;
 }
 
+/* The file that ld.so loads. */
+static const char *loaded(const struct stack_content *content)
+{
+    return content->program->libpython[0] ? content->launcher : content->program->path;
+}
+
 /* The words that replace argv[0] but for the first. */
 static size_t extra_words(const struct stack_content *content)
 {
@@ -56,8 +62,9 @@ long stack_measure(const struct stack_content *content, size_t stack_bytes)
     if (bytes > limit || too_long(request->argv, request->argc) ||
         too_long(request->envp, request->envc))
         return -E2BIG;
-    bytes += strlen(content->preload) + 2 * strlen(content->program->path) +
-             strlen(argv0_of(content)) + strlen(content->image->path) + content->program->stored +
+    bytes += strlen(content->preload) + strlen(content->program->libpython) +
+             strlen(content->program->path) + strlen(loaded(content)) + strlen(argv0_of(content)) +
+             strlen(content->image->path) + content->program->stored +
              (request->cwd ? strlen(request->cwd) : 0) + 64;
     return (long)(bytes + RANDOM_BYTES + 64 + sizeof(uint64_t[STACK_AUXV_MAX + 8][2]) +
                   (LOADER_WORDS + extra_words(content) + 8) * sizeof(uintptr_t));
@@ -92,6 +99,20 @@ static void push_blob(struct cursor *cursor, const char *blob, size_t bytes, siz
         if (i >= skip)
             *cursor->words++ = (uintptr_t)at;
         at += strlen(at) + 1;
+    }
+}
+
+/* The task's library, and behind it the one whose symbols the launcher's program needs. */
+static void push_preloads(struct cursor *cursor, const struct stack_content *content)
+{
+    const char *libpython = content->program->libpython;
+
+    if (*libpython) {
+        push(cursor, libpython, strlen(libpython) + 1);
+        push(cursor, ":", 1);
+        *cursor->words++ = (uintptr_t)push(cursor, content->preload, strlen(content->preload));
+    } else {
+        push_string(cursor, content->preload);
     }
 }
 
@@ -151,10 +172,10 @@ uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct
     *cursor.words++ = LOADER_WORDS + extra_words(content) + (request->argc ? request->argc - 1 : 0);
     push_string(&cursor, content->image->path);
     push_string(&cursor, "--preload");
-    push_string(&cursor, content->preload);
+    push_preloads(&cursor, content);
     push_string(&cursor, "--argv0");
     push_string(&cursor, argv0_of(content));
-    push_string(&cursor, content->program->path);
+    push_string(&cursor, loaded(content));
     for (size_t i = 0; i < extra_words(content); i++)
         push_string(&cursor, content->program->words[i + 1]);
     push_blob(&cursor, request->argv, request->argv_bytes, request->argc, 1);

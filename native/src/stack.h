@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * stack.h: a task's first stack, as the kernel would have built it for
- * `ld.so --preload LIB --argv0 NAME PROGRAM ARGUMENTS...`.
+ * `ld.so --preload LIB --argv0 NAME PROGRAM ARGUMENTS...`; for a Python that cannot be mapped,
+ * `ld.so --preload LIB:LIBPYTHON --argv0 NAME LAUNCHER ARGUMENTS...`.
  */
 #ifndef STACK_H
 #define STACK_H
@@ -15,6 +16,7 @@
 /* What goes onto a stack. */
 struct stack_content {
     const char *preload;
+    const char *launcher; /* used for a program with a libpython */
     const struct program *program;
     const struct aiopip_spawn_request *request;
     const struct image *image;

@@ -45,6 +45,7 @@ static int build_memory(struct start *start)
 {
     struct core *core = start->core;
     struct stack_content content = {.preload = core->preload,
+                                    .launcher = core->launcher,
                                     .program = start->program,
                                     .request = &start->request->spawn,
                                     .image = start->image,
@@ -193,6 +194,9 @@ static int prepare(struct start *start)
         program_find(spawn->program, spawn->path_list, spawn->cwd, start->program, start->error);
     if (result < 0)
         return result;
+    if (start->program->libpython[0] && !core->launcher)
+        return program_fail(start->error, AIOPIP_FAILED_NOT_PIE, ENOEXEC, "%s",
+                            start->program->path);
     result = image_find(&core->images, start->program->interpreter, &start->image, start->error);
     if (result < 0)
         return result;

@@ -4,6 +4,7 @@
  * nothing of them is left.
  */
 #include <dirent.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -136,6 +137,45 @@ static void test_failure_is_told(void)
     CHECK_EQUAL(event.error, ENOENT);
     check_clean(client);
     close_client(client);
+}
+
+/* A Python at a fixed address, with a library beside it: all but the launcher. */
+static const char *make_python(const char *folder)
+{
+    static char path[PATH_MAX];
+    static uint8_t bytes[1 << 20];
+    FILE *file = fopen(getenv("AIOPIP_PROBE"), "re");
+
+    CHECK(file != NULL);
+    size_t count = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    ((Elf64_Ehdr *)bytes)->e_type = ET_EXEC;
+    snprintf(path, sizeof path, "%s/lib", folder);
+    CHECK(mkdir(path, 0755) == 0);
+    snprintf(path, sizeof path, "%s/lib/libpython3.11.so.1.0", folder);
+    CHECK(symlink(getenv("AIOPIP_PROBE"), path) == 0);
+    snprintf(path, sizeof path, "%s/bin", folder);
+    CHECK(mkdir(path, 0755) == 0);
+    snprintf(path, sizeof path, "%s/bin/python3.11", folder);
+    file = fopen(path, "we");
+    CHECK(file != NULL && fwrite(bytes, 1, count, file) == count && fclose(file) == 0);
+    CHECK(chmod(path, 0755) == 0);
+    return path;
+}
+
+static void test_python_at_a_fixed_address_needs_a_launcher(void)
+{
+    aiopip_client *client = open_client(2);
+    const char *const argv[] = {"python3", NULL}, *folder = check_folder();
+    struct spawned task;
+
+    CHECK_EQUAL(spawn_request(client, plain_request(make_python(folder)), argv, NULL, &task), 0);
+    struct aiopip_event event = await(client, task.generation, TASKS_THE_END);
+    CHECK_EQUAL(event.failure, AIOPIP_FAILED_NOT_PIE);
+    CHECK(strstr(event.detail, "/bin/python3.11") != NULL);
+    check_clean(client);
+    close_client(client);
+    check_remove(folder);
 }
 
 /* ---- Slots ------------------------------------------------------------------------------------ */
@@ -400,8 +440,10 @@ static void test_reopening_leaves_no_descriptor_thread_or_mapping(void)
 
 static void test_bad_options_are_refused(void)
 {
-    const struct aiopip_options bad[] = {
-        {0, "/x", NULL}, {AIOPIP_MAX_TASKS + 1, "/x", NULL}, {1, "relative", NULL}};
+    const struct aiopip_options bad[] = {{.preload = "/x"},
+                                         {.max_tasks = AIOPIP_MAX_TASKS + 1, .preload = "/x"},
+                                         {.max_tasks = 1, .preload = "relative"},
+                                         {.max_tasks = 1, .preload = "/x", .launcher = "x"}};
     aiopip_client *client = NULL;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -634,6 +676,7 @@ int main(void)
     RUN(test_task_that_execs_delivers_its_status);
     RUN(test_child_of_a_task_does_not_end_it);
     RUN(test_failure_is_told);
+    RUN(test_python_at_a_fixed_address_needs_a_launcher);
     RUN(test_lowest_free_slot_is_taken);
     RUN(test_slot_may_be_asked_for);
     RUN(test_slot_that_is_being_reclaimed_is_announced);

@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <sys/stat.h>
 
+#include "arch_x86_64.h"
 #include "check.h"
 #include "program.h"
 
@@ -564,6 +565,108 @@ static void test_what_env_cannot_find_is_the_missing_interpreter(void)
     CHECK(strstr(error.detail, "no-such-interpreter") != NULL);
 }
 
+/* ---- Python at a fixed address ---------------------------------------------------------------- */
+
+static void make_prefix(const char *prefix)
+{
+    static const char *const below[] = {"bin", "lib", "lib64", "lib/" ARCH_MULTIARCH};
+    char path[PATH_MAX];
+
+    CHECK(mkdir(prefix, 0755) == 0);
+    for (size_t i = 0; i < sizeof below / sizeof *below; i++) {
+        snprintf(path, sizeof path, "%s/%s", prefix, below[i]);
+        CHECK(mkdir(path, 0755) == 0);
+    }
+}
+
+static void write_fixed(const char *name)
+{
+    struct tiny tiny = make_tiny();
+
+    tiny.header.e_type = ET_EXEC;
+    write_tiny(name, &tiny);
+}
+
+static void check_libpython(const char *name, const char *python, const char *libpython)
+{
+    check_found(name);
+    CHECK(strcmp(program.path, in_folder(python)) == 0);
+    CHECK(strcmp(program.interpreter, LOADER) == 0);
+    CHECK(strcmp(program.libpython, in_folder(libpython)) == 0);
+}
+
+static void test_libpython_is_looked_for_in_the_prefix(void)
+{
+    make_prefix("usr");
+    write_fixed("usr/bin/python3.11");
+    check_refused("usr/bin/python3.11", ENOEXEC, AIOPIP_FAILED_LIBPYTHON);
+    CHECK(strcmp(error.detail, "libpython3.11.so.1.0") == 0);
+    write_file("usr/lib64/libpython3.11.so.1.0", "x", 1, 0644);
+    check_libpython("usr/bin/python3.11", "usr/bin/python3.11", "usr/lib64/libpython3.11.so.1.0");
+    write_file("usr/lib/libpython3.11.so.1.0", "x", 1, 0644);
+    check_libpython("usr/bin/python3.11", "usr/bin/python3.11", "usr/lib/libpython3.11.so.1.0");
+    write_file("usr/lib/" ARCH_MULTIARCH "/libpython3.11.so.1.0", "x", 1, 0644);
+    check_libpython("usr/bin/python3.11", "usr/bin/python3.11",
+                    "usr/lib/" ARCH_MULTIARCH "/libpython3.11.so.1.0");
+}
+
+static void test_python_is_known_by_its_real_name(void)
+{
+    CHECK(symlink("usr/bin/python3.11", "python") == 0);
+    CHECK(symlink("python", "other") == 0);
+    check_libpython("./other", "usr/bin/python3.11",
+                    "usr/lib/" ARCH_MULTIARCH "/libpython3.11.so.1.0");
+    write_script("./script", "#!/usr/bin/env python\n");
+    CHECK_EQUAL(program_find("./script", folder, NULL, &program, &error), 0);
+    CHECK(strstr(program.libpython, "/libpython3.11.so.1.0") != NULL);
+    check_words("python|./script");
+}
+
+static void test_only_a_name_with_a_version_is_a_pythons(void)
+{
+    static const char *const others[] = {"python",       "python3",        "python3.",
+                                         "python3.7",    "python3.7m",     "python2.17",
+                                         "python3.x",    "python3.11-dbg", "python3.11.2",
+                                         "python3.9999", "xpython3.11",    "python3.11D"};
+    char path[64];
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        snprintf(path, sizeof path, "usr/bin/%s", others[i]);
+        write_fixed(path);
+        check_refused(path, ENOEXEC, AIOPIP_FAILED_NOT_PIE);
+    }
+    write_fixed("usr/bin/python3.8");
+    check_refused("usr/bin/python3.8", ENOEXEC, AIOPIP_FAILED_LIBPYTHON);
+    write_fixed("usr/bin/python3.13td");
+    check_refused("usr/bin/python3.13td", ENOEXEC, AIOPIP_FAILED_LIBPYTHON);
+    CHECK(strcmp(error.detail, "libpython3.13td.so.1.0") == 0);
+}
+
+static void test_libpython_that_preload_would_split_is_told(void)
+{
+    static const char *const prefixes[] = {"a blank", "a:colon"};
+    char path[PATH_MAX];
+
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        make_prefix(prefixes[i]);
+        snprintf(path, sizeof path, "%s/lib/libpython3.12.so.1.0", prefixes[i]);
+        write_file(path, "x", 1, 0644);
+        snprintf(path, sizeof path, "%s/bin/python3.12", prefixes[i]);
+        write_fixed(path);
+        check_refused(path, ENOEXEC, AIOPIP_FAILED_LIBPYTHON);
+        CHECK(strstr(error.detail, "/libpython3.12.so.1.0") != NULL);
+    }
+}
+
+static void test_movable_python_needs_no_libpython(void)
+{
+    struct tiny tiny = make_tiny();
+
+    write_tiny("usr/bin/python3.12", &tiny);
+    check_found("usr/bin/python3.12");
+    CHECK_EQUAL(program.libpython[0], 0);
+}
+
 /* ---- PATH and cwd ----------------------------------------------------------------------------- */
 
 static void check_searched(const char *path_list, const char *found)
@@ -686,6 +789,11 @@ int main(void)
     RUN(test_env_is_resolved_here);
     RUN(test_env_that_does_more_is_run_itself);
     RUN(test_what_env_cannot_find_is_the_missing_interpreter);
+    RUN(test_libpython_is_looked_for_in_the_prefix);
+    RUN(test_python_is_known_by_its_real_name);
+    RUN(test_only_a_name_with_a_version_is_a_pythons);
+    RUN(test_libpython_that_preload_would_split_is_told);
+    RUN(test_movable_python_needs_no_libpython);
     RUN(test_path_is_searched_in_order);
     RUN(test_empty_element_of_path_is_the_current_folder);
     RUN(test_default_path_is_the_systems);

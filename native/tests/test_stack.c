@@ -67,6 +67,7 @@ static struct stack_content content_of(struct aiopip_spawn_request *request, str
                                              .envp_bytes = environment->used,
                                              .envc = environment->count};
     return (struct stack_content){.preload = "/lib/preload.so",
+                                  .launcher = "/lib/launcher",
                                   .program = &program,
                                   .request = request,
                                   .image = &image,
@@ -127,13 +128,18 @@ static struct parsed build(struct blob *arguments, struct blob *environment)
     struct aiopip_spawn_request request;
     struct stack_content content = content_of(&request, arguments, environment);
     size_t words = program.word_count;
+    bool python = program.libpython[0] != 0;
+    char preloads[PATH_MAX + 64];
     const char *head[PROGRAM_WORDS + 6] = {image.path,
                                            "--preload",
-                                           content.preload,
+                                           preloads,
                                            "--argv0",
                                            words ? program.words[0] : arguments->bytes,
-                                           program.path};
+                                           python ? content.launcher : program.path};
     size_t heads = 6;
+
+    snprintf(preloads, sizeof preloads, "%s%s%s", content.preload, python ? ":" : "",
+             program.libpython);
 
     for (size_t i = 1; i < words; i++)
         head[heads++] = program.words[i];
@@ -211,6 +217,22 @@ static void test_script_has_its_words_in_place_of_argv0(void)
     program.word_count = 3;
     build(&arguments, &environment);
     program.word_count = 0;
+    forget_blobs();
+}
+
+static void test_launcher_stands_in_for_a_python_at_a_fixed_address(void)
+{
+    struct blob arguments = {0}, environment = {0};
+    struct program saved = program;
+
+    add_string(&arguments, "python3");
+    add_string(&arguments, "script.py");
+    strcpy(program.libpython, "/usr/lib/libpython3.11.so.1.0");
+    build(&arguments, &environment);
+    memset(program.libpython + 1, 'p', PATH_MAX - 2);
+    program.libpython[PATH_MAX - 1] = 0;
+    build(&arguments, &environment);
+    program = saved;
     forget_blobs();
 }
 
@@ -351,6 +373,7 @@ int main(void)
     RUN(test_arguments_and_environment_arrive);
     RUN(test_stack_without_arguments_and_environment_is_whole);
     RUN(test_script_has_its_words_in_place_of_argv0);
+    RUN(test_launcher_stands_in_for_a_python_at_a_fixed_address);
     RUN(test_random_bytes_differ_and_are_aligned);
     RUN(test_any_length_fits_what_was_measured);
     RUN(test_long_argv0_does_not_run_into_the_vectors);

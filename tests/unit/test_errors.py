@@ -124,6 +124,7 @@ def test_worker_died_is_a_broken_executor() -> None:
         (Failure.INTERPRETER, errno.EACCES, aiopip.NotExecutableError, PermissionError),
         (Failure.INTERPRETER, errno.ENOEXEC, aiopip.BadProgramError, OSError),
         (Failure.NOT_PIE, errno.ENOEXEC, aiopip.NotPieError, OSError),
+        (Failure.LIBPYTHON, errno.ENOEXEC, aiopip.NotPieError, OSError),
         (Failure.STATIC, errno.ENOEXEC, aiopip.BadProgramError, OSError),
         (Failure.TRUNCATED, errno.ENOEXEC, aiopip.BadProgramError, OSError),
         (Failure.MALFORMED, errno.ENOEXEC, aiopip.BadProgramError, OSError),
@@ -153,6 +154,7 @@ def test_failure_has_its_class_and_errno(
     [
         (Failure.NOT_PIE, errno.ENOEXEC, "-fPIE -pie"),
         (Failure.NOT_PIE, errno.ENOEXEC, "asyncio.create_subprocess_exec"),
+        (Failure.LIBPYTHON, errno.ENOEXEC, "--enable-shared"),
         (Failure.MAPPINGS, errno.ENOMEM, "vm.max_map_count"),
         (Failure.MAPPINGS, errno.ENOMEM, "64531 of 65530"),
         (Failure.WATCH, errno.EMFILE, "RLIMIT_NOFILE"),
@@ -166,6 +168,21 @@ def test_failure_has_its_class_and_errno(
 def test_text_names_the_way_out(failure: Failure, number: int, says: str) -> None:
     error = spawn_error(Failed(0, 1, failure, number, "64531 of 65530"), "./a.out", "/bin")
     assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("libpython", "says"),
+    [
+        ("libpython3.11.so.1.0", "apt-get install libpython3.11)"),
+        ("/My Python/lib/libpython3.11.so.1.0", "blanks and colons"),
+    ],
+)
+def test_python_at_a_fixed_address_is_told_of_its_library(libpython: str, says: str) -> None:
+    failed = Failed(0, 1, Failure.LIBPYTHON, errno.ENOEXEC, libpython)
+    text = str(spawn_error(failed, "python3", "/bin"))
+    assert libpython in text
+    assert says in text
+    assert "gcc" not in text
 
 
 def test_program_not_found_says_where_it_was_looked_for() -> None:
