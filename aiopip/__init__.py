@@ -34,7 +34,9 @@ from aiopip._errors import (  # noqa: E402  the check comes before the extension
     WrongThreadError,
 )
 from aiopip._events import Event, EventStream, Exited  # noqa: E402
+from aiopip._exports import Export  # noqa: E402
 from aiopip._lifetime import current_root  # noqa: E402
+from aiopip._lock import Lock  # noqa: E402
 from aiopip._region import Region  # noqa: E402
 from aiopip._root import Root  # noqa: E402
 from aiopip._spawn_errors import (  # noqa: E402
@@ -53,6 +55,7 @@ from aiopip._spawn_errors import (  # noqa: E402
 from aiopip._statistics import RootStatistics  # noqa: E402
 from aiopip._status import ExitStatus  # noqa: E402
 from aiopip._task import Task  # noqa: E402
+from aiopip._this_task import RemoteRoot, ThisTask, this_task  # noqa: E402
 
 __all__ = [
     "AbiMismatchError",
@@ -68,12 +71,14 @@ __all__ = [
     "EventStream",
     "ExitStatus",
     "Exited",
+    "Export",
     "ForkedError",
     "ImportCanceledError",
     "InterpreterNotFoundError",
     "InvalidArgumentError",
     "InvalidRegionError",
     "InvalidTaskError",
+    "Lock",
     "NoTasksError",
     "NotCastError",
     "NotExecutableError",
@@ -85,6 +90,7 @@ __all__ = [
     "PrivilegedProgramError",
     "ProgramNotFoundError",
     "Region",
+    "RemoteRoot",
     "Root",
     "RootBusyError",
     "RootStatistics",
@@ -95,8 +101,10 @@ __all__ = [
     "TaskEndedError",
     "TaskFailed",
     "TasksAliveError",
+    "ThisTask",
     "WorkerDiedError",
     "WouldBlock",
     "WrongThreadError",
     "current_root",
+    "this_task",
 ]

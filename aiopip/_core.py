@@ -25,10 +25,11 @@ from aiopip._errors import (
     call_error,
 )
 from aiopip._events import Exited, Listeners
+from aiopip._exports import Exports
 from aiopip._ffi import BATCH, Client
 from aiopip._imports import Imports
 from aiopip._launch import Launcher
-from aiopip._records import Ended, Exported, Failed, Reclaimed, Record, Started
+from aiopip._records import Ended, Exported, Failed, Record, Released, Started
 from aiopip._status import ExitStatus
 from aiopip._task import Task
 
@@ -71,6 +72,8 @@ class Core:
         self.collector = Collector(loop.create_future, self.acknowledge)
         self.launcher = Launcher(client, loop, self.live, max_tasks)
         self.imports = Imports(client, loop)
+        self.peer = client.peer()
+        self.exports = Exports(self.peer)
         self.listeners = Listeners(loop.create_future)
         self._records: deque[Record] = deque()
         self._idle: Future[None] | None = None
@@ -158,7 +161,9 @@ class Core:
                 self._failed(record)
             elif isinstance(record, Exported):
                 self._exported(record)
-            elif isinstance(record, Reclaimed):
+            elif isinstance(record, Released):
+                self.exports.collect()
+            else:
                 self.launcher.reclaimed()
         except Exception as error:  # noqa: BLE001  one bad event must not lose those behind it
             self.loop.report(f"aiopip: handling {record!r} failed", error)
@@ -308,6 +313,8 @@ class Core:
             self.loop.unwatch(self.client.fd())
         self.phase = Phase.CLOSED
         result = self.client.close()
+        if result == 0:
+            self.exports.close()  # no task is left that could have any
         if not gone:
             self.collector.collect_all()
             self.collector.give_up()

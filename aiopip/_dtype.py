@@ -1,12 +1,16 @@
-"""What lies in a Region: the meaning of `cast(dtype, ...)`, with NumPy or without it.
+"""What lies in a Region: the type of its items, with NumPy or without it.
 
 NumPy is imported when a Region is cast, if it is installed, and all that its `dtype()` takes can
 be said then.  Without it a plain number is what can be said, as a struct module's code ('d', '@i')
 or as NumPy writes it ('f8', '<i4').
+
+Between processes a type travels as text, "8 <f8": the bytes of an item, then NumPy's code, or for
+structured types a Python literal of names, formats and offsets, which knows gaps and overlaps.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import struct
 import sys
@@ -70,6 +74,50 @@ def layout(dtype: Any) -> Layout:
     descr = found.descr if found.names and _describes(module, found) else None
     plain = descr is not None or not found.names
     return Layout(found, found.itemsize, found.str, descr, code, plain)
+
+
+def encode(kind: Layout) -> str:
+    """The text of a layout; `decode` reads it in another process."""
+    described = kind.typestr if isinstance(kind.dtype, str) else _literal(kind.dtype)
+    text = described if isinstance(described, str) else repr(described)
+    return f"{kind.itemsize} {text}"
+
+
+def decode(text: str) -> Layout:
+    """The layout that `encode` made the text of, perhaps in a process with another NumPy."""
+    size, _, described = text.partition(" ")
+    module = numpy()
+    if module is not None:
+        return layout(_from_literal(module, described))
+    code = _code(described)
+    typestr = f"|V{size}" if described[0] in "{(" else described
+    return Layout(typestr, int(size), typestr, None, code)
+
+
+def _literal(dtype: Any) -> Any:
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return _literal(base), shape
+    if not dtype.names:
+        return dtype.str
+    fields = [dtype.fields[name] for name in dtype.names]
+    return {
+        "names": list(dtype.names),
+        "formats": [_literal(field[0]) for field in fields],
+        "offsets": [field[1] for field in fields],
+        "itemsize": dtype.itemsize,
+    }
+
+
+def _from_literal(module: Any, described: Any) -> Any:
+    if isinstance(described, str) and described[0] in "{(":
+        described = ast.literal_eval(described)
+    if isinstance(described, tuple):
+        return module.dtype((_from_literal(module, described[0]), described[1]))
+    if isinstance(described, dict):
+        formats = [_from_literal(module, each) for each in described["formats"]]
+        return module.dtype({**described, "formats": formats})
+    return module.dtype(described)
 
 
 def _describes(module: Any, dtype: Any) -> bool:

@@ -225,11 +225,13 @@ class WorkerDiedError(AiopipError, BrokenExecutor):
 
 
 class NotInitializedError(CallError, PermissionError):
-    """There is no Root in this process (EPERM)."""
+    """There is no open Root in this process, or it is no task (EPERM)."""
 
-    def __init__(self) -> None:
-        """Build the text."""
-        super().__init__(errno.EPERM, "no Root is open: use `async with aiopip.Root() as root:`")
+    def __init__(
+        self, what: str = "no Root is open: use `async with aiopip.Root() as root:`"
+    ) -> None:
+        """Take the sentence that says what this process is not."""
+        super().__init__(errno.EPERM, what)
 
 
 class NotPermittedError(CallError, PermissionError):

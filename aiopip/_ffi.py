@@ -68,8 +68,7 @@ KEEP = lib.AIOPIP_EXPORT_KEEP
 
 
 class Hold:
-    """A held import: its memory stays mapped, and with its exporter, as long as this, or a view of
-    it, lives."""
+    """A held import: its memory stays, and with its exporter, while this or a view of it lives."""
 
     __slots__ = ("_hold",)
 
@@ -119,7 +118,7 @@ def _drop(_hold: CData, _pointer: CData) -> None:
 
 
 class Peer:
-    """This process as one that exports and imports: a task for ever, a root while its client lives."""
+    """This process as one that exports and imports: for good in a task, in a root till its end."""
 
     __slots__ = ("_peer",)
 
@@ -163,7 +162,7 @@ class Peer:
         count = BATCH
         while count == BATCH:
             count = lib.aiopip_released(self._peer, ids, BATCH)
-            found += ids[0 : max(count, 0)]
+            found += list(ids[0 : max(count, 0)])
         return found
 
     def named_import(self, pipid: int, generation: int, name: bytes) -> Hold | int:
@@ -242,7 +241,9 @@ def wait(words: Sequence[Word], end_ns: int = FOREVER) -> int:
     Returns:
         0, -ETIMEDOUT, or -EINTR.
     """
-    array = ffi.new("struct aiopip_word[]", [(ffi.cast("uint32_t *", at), was) for at, was in words])
+    array = ffi.new(
+        "struct aiopip_word[]", [(ffi.cast("uint32_t *", at), was) for at, was in words]
+    )
     return lib.aiopip_wait(array, len(words), end_ns)
 
 

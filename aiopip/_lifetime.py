@@ -24,6 +24,7 @@ from aiopip._errors import (
 )
 from aiopip._ffi import open_client
 from aiopip._loop import Loop
+from aiopip._peers import set_root_peer
 
 if TYPE_CHECKING:
     from aiopip._root import Root
@@ -70,6 +71,7 @@ def open_core(root: Root, max_tasks: int) -> Core:
         if isinstance(client, int):
             raise _open_error(-client)
         _process.root, _process.core = root, Core(client, loop, max_tasks)
+        set_root_peer(_process.core.peer)
         return _process.core
 
 
@@ -77,6 +79,7 @@ def close_core(core: Core) -> None:
     """Forget a Root that was closed."""
     if _process.core is core:
         _process.root = _process.core = None
+        set_root_peer(None)
 
 
 def current_root() -> Root:

@@ -54,6 +54,10 @@ class Loop:
         """Call back once; the result's `cancel()` prevents it."""
         return self._loop.call_later(delay_s, callback)
 
+    def call_from_thread(self, callback: Callable[[Any], None], argument: Any) -> None:
+        """Call back in the loop, from any thread; RuntimeError when it is closed."""
+        self._loop.call_soon_threadsafe(callback, argument)
+
     def report(self, message: str, error: BaseException) -> None:
         """Hand an error that nobody awaits to the loop's exception handler."""
         self._loop.call_exception_handler({"message": message, "exception": error})

@@ -1,13 +1,13 @@
-"""Memory of a task, seen in place."""
+"""Memory of another process of the space, seen in place."""
 
 from __future__ import annotations
 
 import errno
-import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
-from aiopip._dtype import Layout, layout
+from aiopip._arrays import Described, make_facts, row_strides
+from aiopip._dtype import Layout, decode, layout, numpy
 from aiopip._errors import (
     ClosedError,
     InvalidArgumentError,
@@ -15,57 +15,70 @@ from aiopip._errors import (
     NotCastError,
     call_error,
 )
+from aiopip._ffi import READONLY, TYPED, ArrayFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+    from typing import TypeAlias
 
     from typing_extensions import Self
 
     from aiopip._ffi import Hold
     from aiopip._task import Task
+    from aiopip._this_task import RemoteRoot
+
+    Source: TypeAlias = Task | RemoteRoot | int
 
 
 class Region:
-    """An array that lies in a task's memory; nothing is copied.
+    """An array that lies in the memory of a task, or of the root; nothing is copied.
 
     `np.asarray(region)`, `memoryview(region)` (Python 3.12 and newer) and `region.view()` are views
-    of it.  What C exported is an address without a type: `cast` says what lies there, and until
-    then there is nothing to view.
+    of it, of the type, shape and strides that its exporter gave it.  What C exported is an address
+    without a type: `cast` says what lies there, and until then there is nothing to view.
 
-    The exporter's memory stays mapped, also after its end, as long as this Region, one that was
-    cast from it, or any view of one of them lives.  `close()` and leaving a `with` block give up
-    this Region's share early; the views stay valid.
+    The memory stays mapped, also after its exporter's end, and with its exporter, also when that
+    withdraws it, as long as this Region or any view of it lives; of what C exported all of the
+    task's memory does, of a Region that was `cast` its range.  `close()` and leaving a `with` block
+    give up this Region's share early; the views stay valid.
+
+    A Region may be exported again: who imports that holds the first exporter's memory, too.
 
     Thread safety: any thread.
     """
 
-    __slots__ = ("__weakref__", "_address", "_hold", "_layout", "_readonly", "_shape", "_source")
+    __slots__ = ("__weakref__", "_facts", "_hold", "_layout", "_source")
 
     def __init__(
         self,
         hold: Hold,
-        source: Task,
+        source: Source,
+        facts: ArrayFacts | None = None,
         kind: Layout | None = None,
-        shape: tuple[int, ...] | None = None,
-        readonly: bool = False,
     ) -> None:
-        """Made by `named_import` and `cast`."""
+        """Made by `named_import` and `cast`.
+
+        Args:
+            hold: what keeps the memory.
+            source: where it was imported from.
+            facts: where it is; of the import by default.
+            kind: the type of its items; what the facts say by default.
+        """
         self._hold: Hold | None = hold
-        self._address = hold.facts().address
         self._source = source
-        self._layout = kind
-        self._shape = shape
-        self._readonly = readonly
+        self._facts = hold.facts() if facts is None else facts
+        typed = self._facts.flags & TYPED
+        self._layout = decode(self._facts.dtype) if typed and kind is None else kind
 
     @property
     def address(self) -> int:
-        """The address, the same in every task of the Root."""
-        return self._address
+        """The address of the first item, the same in every task of the Root."""
+        return self._facts.address
 
     @property
-    def source(self) -> Task:
-        """The task that exported it."""
+    def source(self) -> Source:
+        """What it was imported from: a Task; in a task a PiP ID, or `this_task().root`."""
         return self._source
 
     @property
@@ -76,19 +89,24 @@ class Region:
     @property
     def shape(self) -> tuple[int, ...] | None:
         """The number of items along each axis; None before `cast`."""
-        return self._shape
+        return None if self._layout is None else self._facts.shape
+
+    @property
+    def strides(self) -> tuple[int, ...] | None:
+        """The bytes from one item to the next along each axis; None before `cast`."""
+        return None if self._layout is None else self._facts.strides
 
     @property
     def nbytes(self) -> int | None:
-        """The size in bytes; None before `cast`: C exports no size."""
-        if self._layout is None or self._shape is None:
+        """The size of all items in bytes; None before `cast`: C exports no size."""
+        if self._layout is None:
             return None
-        return math.prod(self._shape) * self._layout.itemsize
+        return math.prod(self._facts.shape) * self._layout.itemsize
 
     @property
     def readonly(self) -> bool:
-        """Whether the exporter has mapped it read only; False before `cast`."""
-        return self._readonly
+        """Whether it must not be written, as its exporter has said or mapped it."""
+        return bool(self._facts.flags & READONLY)
 
     @property
     def closed(self) -> bool:
@@ -120,13 +138,21 @@ class Region:
             raise InvalidArgumentError("shape", f"{shape!r} has an axis without items")
         size_bytes = math.prod(axes) * kind.itemsize
         result = -errno.EFAULT
-        if self._address + size_bytes < 2**64:
-            result = hold.check(self._address, size_bytes)
-        if result == -errno.EFAULT:
-            raise InvalidRegionError(self._address, size_bytes, str(self._source))
-        if result < 0:
-            raise call_error(-result, f"checking {size_bytes} bytes at {self._address:#x} failed")
-        return Region(hold, self._source, kind, axes, readonly=result == 0)
+        if self.address + size_bytes < 2**64:
+            result = hold.check(self.address, size_bytes)
+        narrow = hold.narrow(self.address, size_bytes) if result >= 0 else result
+        if narrow == -errno.EFAULT:
+            raise InvalidRegionError(self.address, size_bytes, str(self._source))
+        if isinstance(narrow, int):
+            raise call_error(-narrow, f"holding {size_bytes} bytes at {self.address:#x} failed")
+        facts = make_facts(
+            self.address,
+            kind,
+            axes,
+            row_strides(kind.itemsize, axes),
+            self.readonly or result == 0,
+        )
+        return Region(narrow, self._source, facts, kind)
 
     def view(self) -> memoryview:
         """The memory as a memoryview of the Region's type and shape.
@@ -137,11 +163,21 @@ class Region:
         Raises:
             NotCastError: there is no type yet.
             ClosedError: the Region was closed.
+            BufferError: the buffer protocol cannot say what lies there (dates), or it takes NumPy.
         """
-        kind, shape, memory = self._memory()
-        if kind.code is not None:
-            return memory.cast(kind.code, shape)  # type: ignore[call-overload, no-any-return]
-        return memoryview(_numpy().ndarray(shape, kind.dtype, memory))
+        kind, memory = self._memory()
+        shape, strides = self._facts.shape, self._facts.strides
+        if kind.code is not None and strides == row_strides(kind.itemsize, shape):
+            code: Any = kind.code
+            if len(shape) == 1:
+                return memory.cast(code)
+            if 0 not in shape:
+                return memory.cast(code, shape)
+        array = self._ndarray(kind, memory)
+        try:
+            return memoryview(array)
+        except ValueError as error:  # dates and times, of which the buffer protocol knows nothing
+            raise BufferError(f"{error}; use np.asarray()") from None
 
     def close(self) -> None:
         """Give up this Region's share of the memory.  It may be called again."""
@@ -165,19 +201,25 @@ class Region:
         `data` is a buffer and not an address: of an address NumPy would keep only this Region
         alive, which may be closed under the array.
         """
-        kind, shape, memory = self._memory()
+        kind, memory = self._memory()
         if not kind.plain:
             # A struct with gaps: it cannot say that, and NumPy asks `__array__` next.
             raise AttributeError("__array_interface__")
-        interface = {"version": 3, "shape": shape, "typestr": kind.typestr, "data": memory}
+        interface = {
+            "version": 3,
+            "shape": self._facts.shape,
+            "typestr": kind.typestr,
+            "data": memory,
+            "offset": self._offset(),
+            "strides": self._facts.strides,
+        }
         if kind.descr is not None:
             interface["descr"] = kind.descr
         return interface
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """What NumPy asks when the buffer and the array interface are refused."""
-        kind, shape, memory = self._memory()
-        array = _numpy().ndarray(shape, kind.dtype, memory)
+        array = self._ndarray(*self._memory())
         return array.astype(array.dtype if dtype is None else dtype, copy=bool(copy))
 
     def __buffer__(self, flags: int) -> memoryview:
@@ -196,24 +238,38 @@ class Region:
         if self._layout is None:
             what = "not cast"
         else:
-            what = f"dtype={self._layout.dtype} shape={self._shape}"
-            what += " read only" if self._readonly else ""
+            what = f"dtype={self._layout.dtype} shape={self._facts.shape}"
+            what += " read only" if self.readonly else ""
         state = " closed" if self.closed else ""
-        return f"<aiopip.Region {self._address:#x} of {self._source.name!r} {what}{state}>"
+        return f"<aiopip.Region {self.address:#x} of {self._source} {what}{state}>"
 
     def _open(self) -> Hold:
         if self._hold is None:
             raise ClosedError("the Region is closed")
         return self._hold
 
-    def _memory(self) -> tuple[Layout, tuple[int, ...], memoryview]:
+    def _memory(self) -> tuple[Layout, memoryview]:
+        """The type, and all bytes from the first to the last that belong to the array."""
         hold = self._open()
-        if self._layout is None or self._shape is None or self.nbytes is None:
+        if self._layout is None:
             raise NotCastError
-        memory = hold.memory(self._address, self.nbytes)
-        return self._layout, self._shape, memory.toreadonly() if self._readonly else memory
+        start, end = self._facts.start, self._facts.end
+        memory = hold.memory(start, end - start)
+        return self._layout, memory.toreadonly() if self.readonly else memory
 
+    def _offset(self) -> int:
+        """Where the first item is in them: not at 0 when a stride is negative."""
+        return self._facts.address - self._facts.start if self._facts.start else 0
 
-def _numpy() -> Any:
-    """The module, which is there: it has made the dtype that needs it."""
-    return importlib.import_module("numpy")
+    def _ndarray(self, kind: Layout, memory: memoryview) -> Any:
+        module = numpy()
+        if module is None:
+            raise BufferError(f"a view of {kind.dtype} with strides {self.strides} needs NumPy")
+        return module.ndarray(
+            self._facts.shape, kind.dtype, memory, self._offset(), self._facts.strides
+        )
+
+    def described(self) -> Described:
+        """It as what can be exported again; for exports."""
+        _, memory = self._memory()
+        return Described(self._facts, memory)

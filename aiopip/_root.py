@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from aiopip._events import EventStream
+    from aiopip._exports import Export
     from aiopip._region import Region
     from aiopip._statistics import RootStatistics
 
@@ -232,6 +233,32 @@ class Root:
             InvalidTaskError: not a task of this Root (EINVAL).
         """
         return self._own(task).named_import_nowait(name)
+
+    def export(self, name: str, array: object) -> Export:
+        """Export an array under a name: all tasks may import it, in place.
+
+        The array is kept until it was withdrawn and no task has it imported any more; without
+        `withdraw()` until the Root is left.
+
+        Args:
+            name: 1 to 255 bytes of UTF-8, which no other export of the Root has.
+            array: a NumPy array of any type (but objects), shape and strides; anything with the
+                buffer protocol; a Region, which passes on what was imported; a `Lock`.  One that
+                cannot be written is read only for all.
+
+        Returns:
+            The Export, for `withdraw()`.
+
+        Raises:
+            AlreadyExportedError: the Root exports something under that name (EBUSY).
+            InvalidArgumentError: no such name can be, or the object exposes no memory.
+            ClosedError: the Root is closed.
+
+        Thread safety: loop thread only.
+
+        Source: `pip_named_export(3)`
+        """
+        return self._open().exports.add(name, array)
 
     def kill_all(self, signal: int = signals.SIGKILL) -> None:
         """Send all live tasks a signal; that there are none is no error.

@@ -196,6 +196,8 @@ bool peer_owns(const struct control *control, uint32_t number, uintptr_t start, 
     const struct task_block *block = control->slots[number].block;
     uintptr_t window = control->windows + (size_t)number * control->window_bytes;
 
+    if (!block)
+        return false; /* but for what is held page by page it is gone */
     if (start >= window && start - window < control->window_bytes)
         return bytes <= control->window_bytes - (start - window);
     for (int i = 0; i < SHARED_OUTSIDE; i++) {

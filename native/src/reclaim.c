@@ -112,8 +112,17 @@ static void look_for_holds(struct core *core, int32_t pipid, struct held *held)
 
 /* ---- Closing ---------------------------------------------------------------------------------- */
 
-/* Whether an export of an ended task is to outlive it: its first import is still to come, or lasts.
- * One for which that is over is withdrawn in its owner's place. */
+/* Whether an export of an ended task is to outlive it: its first import is still to come, or lasts. */
+static bool is_entry_kept(struct core *core, int32_t pipid, uint32_t index, uint64_t word)
+{
+    const struct export_entry *entry = exports_at(core_slot(core, pipid)->peer.sharing, index);
+
+    return atomic_load(&entry->record)->flags & AIOPIP_EXPORT_KEEP &&
+           (!(atomic_load(&entry->marks) & EXPORT_IMPORTED) ||
+            is_held(core, pipid, holds_word((uint32_t)pipid, exports_id(index, word))));
+}
+
+/* Whether one of them is; all others are withdrawn in their owner's place. */
 static bool is_kept(struct core *core, int32_t pipid)
 {
     struct sharing *sharing = core_slot(core, pipid)->peer.sharing;
@@ -124,16 +133,42 @@ static bool is_kept(struct core *core, int32_t pipid)
     for (uint32_t i = 0; i < atomic_load(&sharing->exports.used); i++) {
         struct export_entry *entry = exports_at(sharing, i);
         uint64_t word = atomic_load(&entry->word);
-        if (exports_state(word) != EXPORT_PUBLISHED ||
-            !(atomic_load(&entry->record)->flags & AIOPIP_EXPORT_KEEP))
+        if (exports_state(word) != EXPORT_PUBLISHED)
             continue;
-        if (!(atomic_load(&entry->marks) & EXPORT_IMPORTED) ||
-            is_held(core, pipid, holds_word((uint32_t)pipid, exports_id(i, word))))
+        if (is_entry_kept(core, pipid, i, word))
             kept = true;
         else
             atomic_store(&entry->word, (word & ~0xfUL) | EXPORT_WITHDRAWN);
     }
     return kept;
+}
+
+static void add_table(struct held *held, const struct table *table, size_t entry_bytes)
+{
+    for (uint32_t i = 0; i < SHARED_CHUNKS; i++) {
+        uintptr_t chunk = (uintptr_t)atomic_load(&table->chunks[i]);
+        if (chunk)
+            add_span(held, chunk, chunk + ((size_t)SHARED_CHUNK_FIRST << i) * entry_bytes);
+    }
+}
+
+/* What has to stay of memory that is open only for the exports that are kept: these, and what leads
+ * to them. */
+static void add_kept(struct core *core, int32_t pipid, struct held *held)
+{
+    const struct sharing *sharing = core_slot(core, pipid)->peer.sharing;
+
+    add_span(held, (uintptr_t)sharing, (uintptr_t)(sharing + 1));
+    add_table(held, &sharing->exports, sizeof(struct export_entry));
+    add_table(held, &sharing->holds, sizeof(struct hold_entry));
+    for (uint32_t i = 0; i < atomic_load(&sharing->exports.used); i++) {
+        const struct export_record *record = atomic_load(&exports_at(sharing, i)->record);
+        if (exports_state(atomic_load(&exports_at(sharing, i)->word)) != EXPORT_PUBLISHED)
+            continue;
+        add_span(held, (uintptr_t)record, (uintptr_t)record + export_record_bytes(record));
+        if (record->start < record->end)
+            add_span(held, record->start, record->end);
+    }
 }
 
 bool reclaim_close(struct core *core, int32_t pipid)
@@ -162,8 +197,11 @@ void reclaim_memory(struct core *core, int32_t pipid, enum core_side side)
     struct task *task = &core->tasks[pipid];
     struct held held = {.all = true};
 
-    if (reclaim_close(core, pipid)) {
+    bool closed = reclaim_close(core, pipid);
+    if (task->acknowledged) {
         look_for_holds(core, pipid, &held);
+        if (!closed)
+            add_kept(core, pipid, &held);
         KILL_POINT(RECLAIM_LOOKED);
     }
     task->memory = held.all || held.count ? MEMORY_HELD : MEMORY_UNMAPPING;

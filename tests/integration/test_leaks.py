@@ -147,30 +147,3 @@ async def test_roots_leave_nothing(program: Programs) -> None:
     gc.collect()
     now = Use.now()
     assert now.is_little_more_than(before), (before, now)
-
-
-def test_every_native_call_appears_in_a_test_of_leaks() -> None:
-    """These are the calls of aiopip/_ffi.py; a new one needs a cycle above."""
-    called = set(re.findall(r"\blib\.(aiopip_\w+)", inspect.getsource(_ffi)))
-    assert called == {
-        # In test_roots_leave_nothing:
-        "aiopip_open",
-        "aiopip_close",
-        "aiopip_abort",
-        "aiopip_fd",
-        "aiopip_drain",
-        "aiopip_kill",
-        "aiopip_get_statistics",
-        # In all of them:
-        "aiopip_spawn",
-        # In test_cancelled_spawns_leave_nothing:
-        "aiopip_cancel",
-        # In test_tasks_that_exec_leave_nothing:
-        "aiopip_shares",
-        # In test_imports_and_their_views_leave_nothing:
-        "aiopip_acknowledge",
-        "aiopip_named_import",
-        "aiopip_hold_array",
-        "aiopip_hold_check",
-        "aiopip_hold_release",
-    }

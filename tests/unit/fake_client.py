@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import aiopip
     from aiopip._core import Core
-    from aiopip._ffi import Hold
+    from aiopip._ffi import Hold, Peer
     from aiopip._request import SpawnRequest
     from aiopip._statistics import RootStatistics
 
@@ -91,6 +91,9 @@ class FakeClient:
     def named_import(self, pipid: int, generation: int, name: bytes) -> Hold | int:
         self.calls.append(("import", pipid, name))
         return self.imports.get(name, -errno.EAGAIN)
+
+    def peer(self) -> Peer:
+        return cast("Peer", None)
 
     def statistics(self) -> RootStatistics:
         raise NotImplementedError

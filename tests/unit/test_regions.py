@@ -52,6 +52,9 @@ class FakeHold:
             return -errno.EFAULT
         return int(address + size_bytes <= ADDRESS + 64)
 
+    def narrow(self, address: int, size_bytes: int) -> FakeHold:
+        return self
+
     def memory(self, address: int, size_bytes: int) -> memoryview:
         start = address - ADDRESS
         return memoryview(self._block)[start : start + size_bytes]

@@ -1,0 +1,116 @@
+"""Where an object's memory is, and what lies there: the facts of which an export is made."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from aiopip._dtype import Layout, encode, layout, numpy
+from aiopip._errors import InvalidArgumentError
+from aiopip._ffi import MAX_NDIM, READONLY, TYPED, ArrayFacts, address_of
+
+
+class Described(NamedTuple):
+    """An object's memory.
+
+    Attributes:
+        facts: where it is and what lies there.
+        keeper: what keeps the memory where it is, as long as it lives.
+    """
+
+    facts: ArrayFacts
+    keeper: object
+
+
+def describe(given: object) -> Described:
+    """Describe the memory of an object that exposes it; nothing is copied.
+
+    Args:
+        given: a NumPy array, of any strides, or anything with the buffer protocol.
+
+    Raises:
+        InvalidArgumentError: it exposes no memory, or memory that means nothing in another process.
+    """
+    module = sys.modules.get("numpy")
+    if module is not None and isinstance(given, module.ndarray):
+        return _describe_ndarray(module, given)
+    try:
+        memory = memoryview(given)  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError) as error:
+        raise InvalidArgumentError(
+            "array", f"{type(given).__name__} does not give its memory away: {error}"
+        ) from None
+    kind = _plain_layout(memory.format)
+    if kind is None or not memory.c_contiguous:
+        module = numpy()
+        if module is None:
+            raise InvalidArgumentError(
+                "array", f"format {memory.format!r}, strides {memory.strides}: this needs NumPy"
+            )
+        return _describe_ndarray(module, module.asarray(memory))
+    address = address_of(memory) if memory.nbytes else 0
+    shape, strides = tuple(memory.shape or ()), tuple(memory.strides or ())
+    facts = make_facts(address, kind, shape, strides, memory.readonly)
+    return Described(facts, memory)
+
+
+def make_facts(
+    address: int,
+    kind: Layout,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    readonly: bool,
+) -> ArrayFacts:
+    """The facts of an array, whose first item is at the address."""
+    start, end = bounds(address, kind.itemsize, shape, strides)
+    flags = TYPED | (READONLY if readonly else 0)
+    return ArrayFacts(address, start, end, flags, shape, strides, encode(kind))
+
+
+def bounds(
+    address: int, itemsize: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[int, int]:
+    """The addresses of the first byte of an array and behind its last; 0 and 0 when it has none."""
+    if 0 in shape:
+        return 0, 0
+    reach = [(count - 1) * stride for count, stride in zip(shape, strides, strict=True)]
+    start = address + sum(step for step in reach if step < 0)
+    end = address + sum(step for step in reach if step > 0) + itemsize
+    return start, end
+
+
+def row_strides(itemsize: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides of an array that lies row by row without gaps."""
+    strides = []
+    for count in reversed(shape):
+        strides.append(itemsize)
+        itemsize *= count
+    return tuple(reversed(strides))
+
+
+def _describe_ndarray(module: Any, array: Any) -> Described:
+    if array.dtype.hasobject:
+        raise InvalidArgumentError(
+            "array", f"its items ({array.dtype}) are references to objects of this process"
+        )
+    if not array.dtype.itemsize or array.ndim > MAX_NDIM:
+        raise InvalidArgumentError("array", f"{array.dtype} in {array.ndim} dimensions")
+    if isinstance(array, module.ma.MaskedArray):
+        raise InvalidArgumentError("array", "a masked array is two; export its data and its mask")
+    facts = make_facts(
+        array.__array_interface__["data"][0],
+        layout(array.dtype),
+        tuple(array.shape),
+        tuple(array.strides),
+        not array.flags.writeable,
+    )
+    # A view of it: the memory of an array that is viewed is not moved by its resize().
+    return Described(facts, array.view(module.ndarray))
+
+
+def _plain_layout(form: str) -> Layout | None:
+    """The layout of a buffer format that is a plain number of this machine."""
+    bare = form.lstrip("@=<" if sys.byteorder == "little" else "@=>")
+    if len(bare) != 1 or bare not in "?bBhHiIlLqQfd" or (form[0] in "=<>" and bare in "lL"):
+        return None
+    return layout(bare)

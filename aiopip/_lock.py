@@ -1,0 +1,237 @@
+"""A lock that lies in memory which tasks and their root share."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from aiopip._arrays import describe
+from aiopip._errors import (
+    DeadlockError,
+    ForkedError,
+    InvalidArgumentError,
+    NotPermittedError,
+    OwnerDiedError,
+    WouldBlock,
+    call_error,
+)
+from aiopip._ffi import FOREVER, LOCK_BYTES, READONLY, wait
+from aiopip._loop import Loop
+from aiopip._peers import current_peer
+from aiopip._region import Region
+from aiopip._waiter import Wait, wait_in_thread
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+ALIGNMENT = 8
+
+
+class Lock:
+    """A lock between processes of one space: tasks, and their root; in Python and in C.
+
+    It is 64 bytes of memory, all zero when nobody has it.  One process makes and exports it, the
+    others make a Lock of what they import:
+
+        lock = aiopip.Lock()                            lock = aiopip.Lock(region)
+        root.export("lock", lock)                       with lock: ...
+
+    Its owner is a process.  Within one, threads and coroutines exclude each other too, and any of
+    them may release it.  Taking and releasing a lock that nobody waits for makes no system call.
+
+    It is robust: when its owner dies, the next one gets it and is told by OwnerDiedError.  The lock
+    is that one's then; what it guards may be halfway.  Who has put it right calls `recover()`, and
+    until somebody has, everyone who gets the lock is told:
+
+        try:
+            await lock.acquire()
+        except aiopip.OwnerDiedError:
+            repair(table)
+            lock.recover()
+        try:
+            ...
+        finally:
+            lock.release()
+
+    `with lock` and `async with lock` take and release it; where they raise OwnerDiedError, the
+    block is not entered, and the lock is the caller's.
+
+    Args:
+        memory: 64 writable bytes on an address that 8 divides: a Region, a NumPy array, anything
+            with the buffer protocol; longer is fine.  New memory by default.
+        offset: where in it the lock begins, in bytes.
+
+    Raises:
+        InvalidArgumentError: the memory is too short, read only, or not in one piece.
+
+    Thread safety: any thread.
+
+    Source: pthread_mutexattr_setrobust(3), futex(2)
+    """
+
+    __slots__ = ("__weakref__", "_address", "_memory", "_thread")
+
+    SIZE_BYTES = LOCK_BYTES
+    """What a lock takes of memory."""
+
+    def __init__(self, memory: object = None, *, offset: int = 0) -> None:
+        if memory is None:
+            memory = bytearray(LOCK_BYTES)
+        described = memory.described() if isinstance(memory, Region) else describe(memory)
+        facts = described.facts
+        size_bytes = facts.end - facts.start
+        if facts.flags & READONLY:
+            raise InvalidArgumentError("memory", "it is read only")
+        if not 0 <= offset <= size_bytes - LOCK_BYTES:
+            raise InvalidArgumentError(
+                "memory", f"a lock takes {LOCK_BYTES} bytes; at {offset} of {size_bytes} are fewer"
+            )
+        if (facts.start + offset) % ALIGNMENT:
+            raise InvalidArgumentError("offset", f"the address is no multiple of {ALIGNMENT}")
+        try:
+            whole = memoryview(described.keeper).cast("B")  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError("memory", f"it is not in one piece: {error}") from None
+        self._address = facts.start + offset
+        self._memory = whole[offset : offset + LOCK_BYTES]
+        self._thread: int | None = None
+
+    @property
+    def memory(self) -> memoryview:
+        """Its 64 bytes, which can be exported."""
+        return self._memory
+
+    @property
+    def locked(self) -> bool:
+        """Whether a process that runs has it, perhaps this one."""
+        owner = current_peer().lock_owner(self._address)
+        return owner is not None and owner != -errno.EOWNERDEAD
+
+    async def acquire(self) -> None:
+        """Take the lock; others run meanwhile.
+
+        Raises:
+            OwnerDiedError: it is taken; its last owner died with it (EOWNERDEAD).
+            NotInitializedError: this process has no open Root and is no task (EPERM).
+
+        Cancellation:
+            The lock is not taken.
+        """
+        peer = current_peer()
+        result, words = peer.try_lock(self._address)
+        if words:
+
+            def poll() -> int | Wait:
+                result, words = peer.try_lock(self._address)
+                return Wait(words) if words else result
+
+            def lost(result: int) -> None:
+                if result in (0, -errno.EOWNERDEAD):
+                    peer.release_lock(self._address)
+
+            result = await wait_in_thread(Loop(), poll, lost)
+        self._taken(result)
+
+    def acquire_nowait(self) -> None:
+        """Take the lock if nobody has it.
+
+        Raises:
+            WouldBlock: somebody has it (EAGAIN).
+            OwnerDiedError, NotInitializedError: as `acquire`.
+        """
+        result, _ = current_peer().try_lock(self._address)
+        if result == -errno.EBUSY:
+            raise WouldBlock(f"{self} is somebody else's")
+        self._taken(result)
+
+    def acquire_sync(self, timeout_s: float | None = None) -> None:
+        """Take the lock; this thread sleeps meanwhile.  Not for the thread of an event loop.
+
+        Args:
+            timeout_s: how long to wait, for ever by default.
+
+        Raises:
+            TimeoutError: it was not to be had in that time (ETIMEDOUT).
+            DeadlockError: this thread has it, by this object (EDEADLK).
+            OwnerDiedError, NotInitializedError: as `acquire`.
+        """
+        peer = current_peer()
+        end_ns = FOREVER
+        if timeout_s is not None:
+            end_ns = time.monotonic_ns() + max(0, int(timeout_s * 1e9))
+        while True:
+            result, words = peer.try_lock(self._address)
+            if not words:
+                break
+            if self._thread == threading.get_ident():
+                raise DeadlockError(f"this thread has {self}, and would wait for itself")
+            # EINTR: a signal; the interpreter runs its handler between here and there.
+            if wait(words, end_ns) == -errno.ETIMEDOUT:
+                raise call_error(errno.ETIMEDOUT, f"{self} was not released within {timeout_s} s")
+        self._thread = threading.get_ident()
+        self._taken(result)
+
+    def release(self) -> None:
+        """Give the lock back.
+
+        Raises:
+            NotPermittedError: this process does not have it (EPERM).
+        """
+        peer, self._thread = current_peer(), None
+        self._check_ours(peer.release_lock(self._address))
+
+    def recover(self) -> None:
+        """Say that what the lock guards is right again, after OwnerDiedError.
+
+        Raises:
+            NotPermittedError: this process does not have it (EPERM).
+        """
+        self._check_ours(current_peer().recover_lock(self._address))
+
+    def __enter__(self) -> Self:
+        self.acquire_sync()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        await self.acquire()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return f"<aiopip.Lock {self._address:#x}>"
+
+    def _taken(self, result: int) -> None:
+        if result == -errno.EOWNERDEAD:
+            raise OwnerDiedError(
+                f"the owner of {self} died; it is yours, and what it guards may be halfway: put "
+                "that right, then call recover(), and release() as ever"
+            )
+        if result == -errno.ESRCH:
+            raise ForkedError
+        if result < 0:
+            raise call_error(-result, f"taking {self} failed")
+
+    def _check_ours(self, result: int) -> None:
+        if result == -errno.ESRCH:
+            raise ForkedError
+        if result < 0:
+            raise NotPermittedError(f"{self} is not this process's: acquire it first")

@@ -1,0 +1,288 @@
+"""A Python program that runs as a task: what it exports, and imports from others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+from aiopip._errors import (
+    DeadlockError,
+    ForkedError,
+    ImportCanceledError,
+    InvalidArgumentError,
+    WouldBlock,
+    call_error,
+)
+from aiopip._exports import Export, Exports
+from aiopip._ffi import FOREVER, PIPID_ROOT, Hold, Peer, Word, wait
+from aiopip._imports import encode_name
+from aiopip._loop import Loop
+from aiopip._peers import task_peer
+from aiopip._region import Region
+from aiopip._waiter import Job, Wait, the_waiter, wait_in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NO_GENERATION = 0
+
+
+class RemoteRoot:
+    """The root of this task, as something to import from: `this_task().root`."""
+
+    __slots__ = ("_pid",)
+
+    def __init__(self, pid: int) -> None:
+        """Made by `this_task`."""
+        self._pid = pid
+
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        return self._pid
+
+    def __repr__(self) -> str:
+        return f"<aiopip.RemoteRoot pid={self._pid}>"
+
+    def __str__(self) -> str:
+        return f"the root (process {self._pid})"
+
+
+class ThisTask:
+    """The task that this process is: `aiopip.this_task()`.
+
+    Thread safety: any thread; `named_import` is for a running event loop.
+    """
+
+    __slots__ = ("__weakref__", "_exports", "_peer", "_pid", "_pipid", "_root")
+
+    def __init__(self, peer: Peer) -> None:
+        """Made by `this_task`."""
+        self._peer = peer
+        self._pid = os.getpid()
+        self._pipid = peer.pipid
+        self._root = RemoteRoot(os.getppid())
+        self._exports = Exports(peer, self._watch_releases)
+
+    @property
+    def pid(self) -> int:
+        """The process ID."""
+        return self._pid
+
+    @property
+    def pipid(self) -> int:
+        """The PiP ID: the number of its slot in the Root."""
+        return self._pipid
+
+    @property
+    def root(self) -> RemoteRoot:
+        """The root, to import from."""
+        return self._root
+
+    def export(self, name: str, array: object, *, keep: bool = False) -> Export:
+        """Export an array under a name: the root and all tasks may import it, in place.
+
+        The array is kept until it was withdrawn and nobody has it imported any more; without
+        `withdraw()` until the task ends.  What is imported by then stays mapped.
+
+        Args:
+            name: 1 to 255 bytes of UTF-8, which no other export of this task has.
+            array: a NumPy array of any type (but objects), shape and strides; anything with the
+                buffer protocol; a Region, which passes on what was imported; a `Lock`.  One that
+                cannot be written is read only for all.
+            keep: whether it outlives the task: the root keeps its memory until the first import of
+                it is released, or the Root is left.
+
+        Returns:
+            The Export, for `withdraw()`.
+
+        Raises:
+            AlreadyExportedError: this task exports something under that name (EBUSY).
+            InvalidArgumentError: no such name can be, or the object exposes no memory.
+            ForkedError: this process is a child of the task, made by fork().
+
+        Source: `pip_named_export(3)`
+        """
+        self._check()
+        return self._exports.add(name, array, keep=keep)
+
+    async def named_import(self, source: int | RemoteRoot, name: str) -> Region:
+        """Import what a task, or the root, exports under a name, once it has.
+
+        Args:
+            source: a PiP ID, or `.root`.
+            name: 1 to 255 bytes of UTF-8.
+
+        Returns:
+            The Region; what C exported has no type, see `Region.cast`.
+
+        Raises:
+            ImportCanceledError: the task ended without the export, or its memory is gone
+                (ECANCELED).
+            DeadlockError: this task has not exported it (EDEADLK).
+            InvalidArgumentError: no such PiP ID or name can be.
+            ForkedError: this process is a child of the task, made by fork().
+
+        Cancellation:
+            Nothing is held.
+
+        Source: `pip_named_import(3)`
+        """
+        attempt = self._attempt(source, name)
+        result = attempt()
+        if isinstance(result, Wait):
+            waited: Hold | int = await wait_in_thread(Loop(), attempt, _release)
+            return _region(waited, source, name)
+        return _region(result, source, name)
+
+    def named_import_sync(
+        self, source: int | RemoteRoot, name: str, timeout_s: float | None = None
+    ) -> Region:
+        """Import what a task, or the root, exports under a name; this thread sleeps until it has.
+
+        Args:
+            source: a PiP ID, or `.root`.
+            name: 1 to 255 bytes of UTF-8.
+            timeout_s: how long to wait, for ever by default.
+
+        Returns:
+            The Region.
+
+        Raises:
+            TimeoutError: it was not exported in that time (ETIMEDOUT).
+            ImportCanceledError, DeadlockError, InvalidArgumentError, ForkedError: as
+                `named_import`.
+
+        Source: `pip_named_import(3)`
+        """
+        attempt = self._attempt(source, name)
+        end_ns = FOREVER
+        if timeout_s is not None:
+            end_ns = time.monotonic_ns() + max(0, int(timeout_s * 1e9))
+        while isinstance(answer := attempt(), Wait):
+            # EINTR: a signal; the interpreter runs its handler between here and there.
+            if wait(answer.words, end_ns) == -errno.ETIMEDOUT:
+                what = f"{_name_of(source)} has not exported {name!r} within {timeout_s} s"
+                raise call_error(errno.ETIMEDOUT, what)
+        return _region(answer, source, name)
+
+    def named_import_nowait(self, source: int | RemoteRoot, name: str) -> Region:
+        """Import what a task, or the root, has exported under a name by now.
+
+        Raises:
+            WouldBlock: it has not (EAGAIN).
+            ImportCanceledError, InvalidArgumentError, ForkedError: as `named_import`.
+
+        Source: `pip_named_tryimport(3)`
+        """
+        self._check()
+        result = self._peer.named_import(_pipid_of(source), NO_GENERATION, encode_name(name))
+        if result == -errno.EAGAIN:
+            raise WouldBlock(f"{_name_of(source)} has not exported {name!r} yet")
+        return _region(result, source, name)
+
+    def __repr__(self) -> str:
+        return f"<aiopip.ThisTask pipid={self._pipid} pid={self._pid}>"
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedError
+
+    def _attempt(self, source: int | RemoteRoot, name: str) -> Callable[[], Hold | int | Wait]:
+        """What tries once: a Hold, minus an errno, or what to wait for.
+
+        Which task is meant is settled when it is there for the first time: one that comes later to
+        the same slot is another.
+        """
+        self._check()
+        pipid, encoded = _pipid_of(source), encode_name(name)
+        generation = NO_GENERATION
+
+        def attempt() -> Hold | int | Wait:
+            nonlocal generation
+            # First the word, then the look: what comes in between changes it.
+            word = self._peer.expect(pipid)
+            if isinstance(word, int):
+                return word
+            generation = generation or self._peer.generation(pipid)
+            result = self._peer.named_import(pipid, generation, encoded)
+            if result != -errno.EAGAIN:
+                return result
+            return -errno.EDEADLK if pipid == self._pipid else Wait([word])
+
+        return attempt
+
+    def _watch_releases(self) -> None:
+        """Somebody has what was withdrawn: the waiter looks whenever the bell rings."""
+
+        def look() -> bool | Wait:
+            word = self._peer.expect(self._pipid)
+            held = self._exports.collect()
+            return Wait([word]) if held and isinstance(word, Word) else held
+
+        the_waiter().add(Job(look, lambda _: None))
+
+
+class _Process:
+    """What is made once in a process."""
+
+    this_task: ThisTask | None = None
+
+
+def this_task() -> ThisTask:
+    """The task that this process is.
+
+    Returns:
+        The same object each time.
+
+    Raises:
+        NotInitializedError: this process is no task (EPERM); a child made by fork() is none.
+        AbiMismatchError: the root's aiopip has another ABI version (ELIBSCN).
+
+    Thread safety: any thread.
+
+    Source: `pip_init(3)` in a task
+    """
+    if _Process.this_task is None:
+        _Process.this_task = ThisTask(task_peer())
+    return _Process.this_task
+
+
+def _pipid_of(source: object) -> int:
+    if isinstance(source, RemoteRoot):
+        return PIPID_ROOT
+    if isinstance(source, bool) or not isinstance(source, int) or source < 0:
+        raise InvalidArgumentError("source", f"{source!r} is neither a PiP ID nor this_task().root")
+    return source
+
+
+def _name_of(source: int | RemoteRoot) -> str:
+    return str(source) if isinstance(source, RemoteRoot) else f"task {source}"
+
+
+def _region(result: Hold | int, source: int | RemoteRoot, name: str) -> Region:
+    if isinstance(result, Hold):
+        return Region(result, source)
+    owner = _name_of(source)
+    if result == -errno.ECANCELED:
+        raise ImportCanceledError(owner, name)
+    if result == -errno.EDEADLK:
+        raise DeadlockError(f"this task would wait for itself: it has not exported {name!r}")
+    if result == -errno.ERANGE:
+        raise InvalidArgumentError("source", f"the Root has no slot {source}")
+    if result == -errno.ESRCH:
+        raise ForkedError
+    raise call_error(-result, f"importing {name!r} from {owner} failed")
+
+
+def _release(_: Hold | int) -> None:
+    """A Hold that nobody wants any more goes with the last reference to it."""
+
+
+def _in_forked_child() -> None:
+    _Process.this_task = None
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
