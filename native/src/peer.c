@@ -40,22 +40,26 @@
 struct aiopip_peer *peer_of_task(int *error, uint32_t *abi_version)
 {
     static struct aiopip_peer self;
+    static atomic_bool is_filled;
     struct task_block *block = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
 
     *error = -EPERM;
-    if (!block || block->magic != SHARED_MAGIC || atomic_load(&block->pid) != getpid())
+    if (!block || block->magic != SHARED_MAGIC)
         return NULL;
     *abi_version = block->abi_version;
     if (block->abi_version != AIOPIP_ABI_VERSION) {
-        *error = -ELIBSCN;
+        *error = -ELIBSCN; /* what follows in the block is not ours to read */
         return NULL;
     }
-    if (!self.control) { /* threads write the same here */
+    if (atomic_load(&block->pid) != getpid())
+        return NULL;
+    if (!atomic_load(&is_filled)) { /* of several threads each writes the same */
         self.number = (uint32_t)block->pipid;
         self.peer = &block->slot->peer;
         self.sharing = &block->sharing;
         self.pid = atomic_load(&block->pid);
         self.control = block->control;
+        atomic_store(&is_filled, true);
     }
     *error = 0;
     return &self;

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import inspect
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,6 @@ from integration.usage import ALLOCATES, WARM_UP, Use, nothing_stays
 from support import clean_root, until
 
 import aiopip
-from aiopip import _ffi
 
 if TYPE_CHECKING:
     from integration.conftest import Programs
