@@ -74,6 +74,7 @@ int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const c
     if (result < 0)
         return result;
     struct aiopip_hold *made = make_hold(peer, import.record);
+    peer_settle(peer, &import);
     if (!made) {
         drop(peer, import.hold);
         if (import.origin >= 0)

@@ -318,21 +318,28 @@ static const struct export_record *find(struct aiopip_peer *self, uint32_t numbe
     return NULL;
 }
 
-/* What the exporter has from somebody else is held of that one too.  As long as the exporter is open
- * its own hold counts, and it keeps that as long as we hold the export. */
+/* Hold no more of the exporter's memory than the array.  Narrower by two stores: whoever reads in
+ * between sees more.  Of an array without items that is a byte of its record: the slot stays the
+ * exporter's as long as a hold names it. */
+static void narrow(struct hold_entry *entry, const struct export_record *record)
+{
+    bool empty = record->start >= record->end;
+
+    atomic_store(&entry->start, empty ? (uintptr_t)record : record->start);
+    atomic_store(&entry->end, empty ? (uintptr_t)record + 1 : record->end);
+    KILL_POINT(IMPORT_NARROWED);
+}
+
+/* What the exporter has from somebody else is held of that one.  As long as the exporter is open its
+ * own hold counts, and it keeps that as long as we hold the export. */
 static int follow(struct aiopip_peer *self, uint32_t number, bool all, struct import *import)
 {
     const struct export_record *record = import->record;
-    struct hold_entry *entry = holds_at(self->sharing, import->hold);
 
     import->origin = -1;
-    if (!record->origin && all)
-        return 0;
     if (!record->origin) {
-        /* Narrower by two stores: whoever reads in between sees more. */
-        atomic_store(&entry->start, record->start);
-        atomic_store(&entry->end, record->end);
-        KILL_POINT(IMPORT_NARROWED);
+        if (!all)
+            narrow(holds_at(self->sharing, import->hold), record);
         return 0;
     }
     int64_t origin = peer_take_over(self, record->origin, all ? 0 : record->start,
@@ -344,10 +351,22 @@ static int follow(struct aiopip_peer *self, uint32_t number, bool all, struct im
         peer_drop(self, (uint32_t)origin);
         return -ECANCELED;
     }
-    /* Of the exporter's own memory nothing has to stay. */
-    atomic_store(&entry->end, 0);
     import->origin = origin;
     return 0;
+}
+
+void peer_settle(struct aiopip_peer *self, struct import *import)
+{
+    if (import->origin < 0)
+        return;
+    if (import->record->flags & AIOPIP_EXPORT_KEEP) {
+        /* It must be seen when it is released; of the exporter's memory nothing has to stay for it. */
+        atomic_store(&holds_at(self->sharing, import->hold)->end, 0);
+        return;
+    }
+    peer_drop(self, import->hold);
+    import->hold = (uint32_t)import->origin;
+    import->origin = -1;
 }
 
 int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, size_t bytes, bool all,

@@ -61,6 +61,9 @@ struct import {
 int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, size_t bytes, bool all,
                 struct import *import);
 
+/* The record is not read any more: give up what was held for that. */
+void peer_settle(struct aiopip_peer *self, struct import *import);
+
 /* See aiopip_expect(). */
 void peer_expect(struct aiopip_peer *self, uint32_t number, struct aiopip_word *word);
 
