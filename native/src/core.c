@@ -271,6 +271,8 @@ void core_sync_clients(struct core *core, enum core_side side, int self_pidfd)
 /* A core that a fork has copied has no threads: it is left as it is, and another may be opened. */
 static void forget_core(void)
 {
+    if (the_core)
+        atomic_store(&the_core->self.is_copy, true);
     the_core = NULL;
     opening = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 }

@@ -25,6 +25,7 @@
 #include "peer.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -37,32 +38,55 @@
 #define IMPORT_TRIES 1000 /* an exporter cannot withdraw so often while one import looks */
 #define LOOK_TRIES 100 /* then somebody is taken to hold it; it is looked again at the next drop */
 
+static struct aiopip_peer this_task;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct task_block *block; /* of this task */
+static atomic_bool is_filled;
+
+static void mark_copy(void)
+{
+    atomic_store(&this_task.is_copy, true);
+}
+
+static void fill(void)
+{
+    this_task.number = (uint32_t)block->pipid;
+    this_task.peer = &block->slot->peer;
+    this_task.sharing = &block->sharing;
+    this_task.pid = atomic_load(&block->pid);
+    this_task.control = block->control;
+    pthread_atfork(NULL, NULL, mark_copy);
+    atomic_store(&is_filled, true);
+}
+
 struct aiopip_peer *peer_of_task(int *error, uint32_t *abi_version)
 {
-    static struct aiopip_peer self;
-    static atomic_bool is_filled;
-    struct task_block *block = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
+    struct task_block *found = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
 
     *error = -EPERM;
-    if (!block || block->magic != SHARED_MAGIC)
+    if (!found || found->magic != SHARED_MAGIC)
         return NULL;
-    *abi_version = block->abi_version;
-    if (block->abi_version != AIOPIP_ABI_VERSION) {
+    *abi_version = found->abi_version;
+    if (found->abi_version != AIOPIP_ABI_VERSION) {
         *error = -ELIBSCN; /* what follows in the block is not ours to read */
         return NULL;
     }
-    if (atomic_load(&block->pid) != getpid())
+    if (atomic_load(&found->pid) != getpid())
         return NULL;
-    if (!atomic_load(&is_filled)) { /* of several threads each writes the same */
-        self.number = (uint32_t)block->pipid;
-        self.peer = &block->slot->peer;
-        self.sharing = &block->sharing;
-        self.pid = atomic_load(&block->pid);
-        self.control = block->control;
-        atomic_store(&is_filled, true);
-    }
+    block = found;
+    pthread_once(&once, fill);
     *error = 0;
-    return &self;
+    return &this_task;
+}
+
+struct aiopip_peer *peer_of_task_quickly(void)
+{
+    uint32_t abi_version;
+    int error;
+
+    if (atomic_load(&is_filled))
+        return atomic_load(&this_task.is_copy) ? NULL : &this_task;
+    return peer_of_task(&error, &abi_version);
 }
 
 int64_t peer_number(const struct aiopip_peer *self, int32_t pipid)

@@ -18,10 +18,14 @@ struct aiopip_peer {
     struct core *core; /* in the root; NULL in a task */
     uint32_t number;   /* of the slot, or PEER_ROOT */
     pid_t pid;
+    atomic_bool is_copy; /* this process was made from the peer's by fork() */
 };
 
 /* This process as a task: NULL with -EPERM or -ELIBSCN, as aiopip_join(). */
 struct aiopip_peer *peer_of_task(int *error, uint32_t *abi_version);
+
+/* The same without a system call; a child by fork is told by the handlers that fork() runs. */
+struct aiopip_peer *peer_of_task_quickly(void);
 
 /* A PiP ID as the number of a peer: -ERANGE when there is none.  MYSELF and the root are known. */
 int64_t peer_number(const struct aiopip_peer *self, int32_t pipid);

@@ -160,7 +160,7 @@ int pip_named_tryimport(int pipid, void **address, const char *format, ...)
 
 int aiopip_lock_acquire(aiopip_lock_t *lock, int timeout_ms)
 {
-    struct aiopip_peer *self = this_task();
+    struct aiopip_peer *self = peer_of_task_quickly();
     struct aiopip_word words[LOCK_WORDS];
     struct timespec now;
     int result;
@@ -178,21 +178,21 @@ int aiopip_lock_acquire(aiopip_lock_t *lock, int timeout_ms)
 
 int aiopip_lock_try(aiopip_lock_t *lock)
 {
-    struct aiopip_peer *self = this_task();
+    struct aiopip_peer *self = peer_of_task_quickly();
 
     return self ? -lock_try(self, lock, NULL) : EPERM;
 }
 
 int aiopip_lock_recover(aiopip_lock_t *lock)
 {
-    struct aiopip_peer *self = this_task();
+    struct aiopip_peer *self = peer_of_task_quickly();
 
     return self ? -lock_recover(self, lock) : EPERM;
 }
 
 int aiopip_lock_release(aiopip_lock_t *lock)
 {
-    struct aiopip_peer *self = this_task();
+    struct aiopip_peer *self = peer_of_task_quickly();
 
     return self ? -lock_release(self, lock) : EPERM;
 }
