@@ -40,7 +40,7 @@
 
 static struct aiopip_peer this_task;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct task_block *block; /* of this task */
+static struct task_block *our_block;
 static atomic_bool is_filled;
 
 static void mark_copy(void)
@@ -50,11 +50,11 @@ static void mark_copy(void)
 
 static void fill(void)
 {
-    this_task.number = (uint32_t)block->pipid;
-    this_task.peer = &block->slot->peer;
-    this_task.sharing = &block->sharing;
-    this_task.pid = atomic_load(&block->pid);
-    this_task.control = block->control;
+    this_task.number = (uint32_t)our_block->pipid;
+    this_task.peer = &our_block->slot->peer;
+    this_task.sharing = &our_block->sharing;
+    this_task.pid = atomic_load(&our_block->pid);
+    this_task.control = our_block->control;
     pthread_atfork(NULL, NULL, mark_copy);
     atomic_store(&is_filled, true);
 }
@@ -73,7 +73,7 @@ struct aiopip_peer *peer_of_task(int *error, uint32_t *abi_version)
     }
     if (atomic_load(&found->pid) != getpid())
         return NULL;
-    block = found;
+    our_block = found;
     pthread_once(&once, fill);
     *error = 0;
     return &this_task;
