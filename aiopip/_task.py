@@ -140,14 +140,16 @@ class Task:
 
         An import that is called before the task's end is reported (the task is collected: by
         `wait()`, `wait_any()` or their like) finds what was exported before that end.  So the
-        memory of a task that has exported something, and its slot, stay until then.
+        memory of a task that has exported something, and its slot, stay until then; what was
+        exported with `keep=True` stays until its first import was released.
 
         Args:
             name: 1 to 255 bytes of UTF-8.
 
         Returns:
-            A Region without type and shape, for C exports an address alone; see `Region.cast`.  It
-            holds all of the task's memory, also beyond the task's end.
+            The Region: of the type and shape that a Python task gave it, and of what C exported an
+            address alone, see `Region.cast`.  What it shows stays mapped, also beyond the task's
+            end: the array, and of what C exported all of the task's memory.
 
         Raises:
             ImportCanceledError: the task ended without the export, or its memory is gone
