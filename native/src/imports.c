@@ -70,11 +70,10 @@ int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const c
         return (int)number;
     if (name_bytes > EXPORT_NAME_MAX)
         return -EINVAL;
-    int result = peer_import(peer, (uint32_t)number, name, name_bytes, false, &import);
+    int result = peer_import(peer, (uint32_t)number, name, name_bytes, &import);
     if (result < 0)
         return result;
     struct aiopip_hold *made = make_hold(peer, import.record);
-    peer_settle(peer, &import);
     if (!made) {
         drop(peer, import.hold);
         if (import.origin >= 0)
@@ -83,6 +82,9 @@ int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const c
     }
     made->export = import.hold;
     made->origin = import.origin;
+    /* Behind the copy: the record is memory of the exporter's too, which may have ended by now, and
+     * the reaper unmaps what no hold names. */
+    peer_narrow(peer, &import, made->start, made->end);
     count_hold(peer->core);
     *hold = made;
     return 0;

@@ -342,32 +342,16 @@ static const struct export_record *find(struct aiopip_peer *self, uint32_t numbe
     return NULL;
 }
 
-/* Hold no more of the exporter's memory than the array.  Narrower by two stores: whoever reads in
- * between sees more.  Of an array without items that is a byte of its record: the slot stays the
- * exporter's as long as a hold names it. */
-static void narrow(struct hold_entry *entry, const struct export_record *record)
-{
-    bool empty = record->start >= record->end;
-
-    atomic_store(&entry->start, empty ? (uintptr_t)record : record->start);
-    atomic_store(&entry->end, empty ? (uintptr_t)record + 1 : record->end);
-    KILL_POINT(IMPORT_NARROWED);
-}
-
-/* What the exporter has from somebody else is held of that one.  As long as the exporter is open its
- * own hold counts, and it keeps that as long as we hold the export. */
-static int follow(struct aiopip_peer *self, uint32_t number, bool all, struct import *import)
+/* What the exporter has from somebody else is held of that one too.  As long as the exporter is open
+ * its own hold counts, and it keeps that as long as we hold the export. */
+static int follow(struct aiopip_peer *self, uint32_t number, struct import *import)
 {
     const struct export_record *record = import->record;
 
     import->origin = -1;
-    if (!record->origin) {
-        if (!all)
-            narrow(holds_at(self->sharing, import->hold), record);
+    if (!record->origin)
         return 0;
-    }
-    int64_t origin = peer_take_over(self, record->origin, all ? 0 : record->start,
-                                    all ? UINTPTR_MAX : record->end);
+    int64_t origin = peer_take_over(self, record->origin, record->start, record->end);
     if (origin < 0)
         return (int)origin;
     KILL_POINT(IMPORT_FORWARDED);
@@ -379,21 +363,7 @@ static int follow(struct aiopip_peer *self, uint32_t number, bool all, struct im
     return 0;
 }
 
-void peer_settle(struct aiopip_peer *self, struct import *import)
-{
-    if (import->origin < 0)
-        return;
-    if (import->record->flags & AIOPIP_EXPORT_KEEP) {
-        /* It must be seen when it is released; of the exporter's memory nothing has to stay for it. */
-        atomic_store(&holds_at(self->sharing, import->hold)->end, 0);
-        return;
-    }
-    peer_drop(self, import->hold);
-    import->hold = (uint32_t)import->origin;
-    import->origin = -1;
-}
-
-int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, size_t bytes, bool all,
+int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, size_t bytes,
                 struct import *import)
 {
     KILL_POINT(IMPORT_ENTERED);
@@ -404,11 +374,27 @@ int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, siz
     bool runs = peer_runs(self->control, number, import->generation);
     import->hold = (uint32_t)hold;
     import->record = find(self, number, import->hold, name, bytes);
-    int result = import->record ? follow(self, number, all, import) : runs ? -EAGAIN : -ECANCELED;
+    int result = import->record ? follow(self, number, import) : runs ? -EAGAIN : -ECANCELED;
     if (result < 0)
         peer_drop(self, import->hold);
     KILL_POINT(IMPORT_DONE);
     return result;
+}
+
+void peer_narrow(struct aiopip_peer *self, const struct import *import, uintptr_t start,
+                 uintptr_t end)
+{
+    struct hold_entry *entry = holds_at(self->sharing, import->hold);
+    uint32_t number = holds_peer(atomic_load(&entry->word));
+
+    /* Narrower by two stores: whoever reads in between sees more.  Where we have it from somebody
+     * else, nothing of the exporter's own memory has to stay. */
+    atomic_store(&entry->start, import->origin < 0 ? start : 0);
+    atomic_store(&entry->end, import->origin < 0 ? end : 0);
+    KILL_POINT(IMPORT_NARROWED);
+    /* The reaper may have seen that all is held, and put the rest aside. */
+    if (number != PEER_ROOT && atomic_load(&self->control->slots[number].state) == SLOT_ENDED)
+        peer_look(self->control, number);
 }
 
 void peer_expect(struct aiopip_peer *self, uint32_t number, struct aiopip_word *word)

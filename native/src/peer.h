@@ -60,13 +60,14 @@ struct import {
     const struct export_record *record;
 };
 
-/* Look for an export and hold it; all: with all of the exporter's memory.  0 or the errors of
+/* Look for an export and hold it, with all of the exporter's memory.  0 or the errors of
  * aiopip_import(). */
-int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, size_t bytes, bool all,
+int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, size_t bytes,
                 struct import *import);
 
-/* The record is not read any more: give up what was held for that. */
-void peer_settle(struct aiopip_peer *self, struct import *import);
+/* Hold no more than that range of what was imported: the record may be gone from then on. */
+void peer_narrow(struct aiopip_peer *self, const struct import *import, uintptr_t start,
+                 uintptr_t end);
 
 /* See aiopip_expect(). */
 void peer_expect(struct aiopip_peer *self, uint32_t number, struct aiopip_word *word);

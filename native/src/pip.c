@@ -106,7 +106,7 @@ static int import(struct aiopip_peer *self, int pipid, const char *name, size_t 
         return (int)number;
     for (;;) {
         peer_expect(self, (uint32_t)number, &word);
-        result = peer_import(self, (uint32_t)number, name, bytes, true, &import);
+        result = peer_import(self, (uint32_t)number, name, bytes, &import);
         if (result != -EAGAIN || !wait)
             break;
         if (number == self->number)
@@ -116,7 +116,6 @@ static int import(struct aiopip_peer *self, int pipid, const char *name, size_t 
     if (result < 0)
         return result;
     void *found = (void *)import.record->address;
-    peer_settle(self, &import);
     keep_hold(self, import.hold);
     if (import.origin >= 0)
         keep_hold(self, (uint32_t)import.origin);
