@@ -237,6 +237,7 @@ static void take_slot(struct core *core, struct aiopip_client *client, struct re
 {
     struct slot *slot = core_slot(core, pipid);
 
+    atomic_store(&slot->state, SLOT_TAKEN);
     request->pipid = pipid;
     request->generation = core->next_generation++;
     core->tasks[pipid] = (struct task){.client = client, .memory = MEMORY_MAPPED};

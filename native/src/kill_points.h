@@ -16,6 +16,7 @@
     point(IMPORT_FOUND) point(IMPORT_CLAIMED) \
     point(IMPORT_CHECKED) point(IMPORT_NARROWED) point(IMPORT_FORWARDED) point(IMPORT_DONE) \
     point(DROP_ENTERED) point(HOLD_CLEARED) point(DROP_TOLD) \
+    point(SPAWN_CLONED) \
     point(END_MARKED) point(CLOSE_CLOSED) point(CLOSE_TOLD) point(RECLAIM_LOOKED) \
     point(RECLAIM_UNMAPPING) point(RECLAIM_UNMAPPED)
 /* clang-format on */

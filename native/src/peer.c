@@ -142,7 +142,9 @@ bool peer_is_to_come(struct control *control, uint32_t number)
         return false;
     struct slot *slot = &control->slots[number];
     uint32_t state = atomic_load(&slot->state);
-    return state == SLOT_QUEUED || (state == SLOT_FREE && atomic_load(&slot->peer.generation) == 0);
+    /* Who was cloned is open, though the spawner may not have come to say that it runs. */
+    return state == SLOT_TAKEN || (state == SLOT_QUEUED && atomic_load(&slot->peer.open) == 0) ||
+           (state == SLOT_FREE && atomic_load(&slot->peer.generation) == 0);
 }
 
 bool peer_runs(struct control *control, uint32_t number, uint64_t generation)
@@ -150,7 +152,8 @@ bool peer_runs(struct control *control, uint32_t number, uint64_t generation)
     if (number == PEER_ROOT)
         return true;
     struct slot *slot = &control->slots[number];
-    return atomic_load(&slot->state) == SLOT_RUNNING &&
+    uint32_t state = atomic_load(&slot->state);
+    return (state == SLOT_RUNNING || state == SLOT_QUEUED) &&
            atomic_load(&slot->peer.generation) == generation;
 }
 
@@ -188,12 +191,18 @@ static void say_that_we_import(struct aiopip_peer *self, struct peer *peer)
 static int64_t hold_peer(struct aiopip_peer *self, uint32_t number, uint64_t *generation)
 {
     struct peer *peer = shared_peer(self->control, number);
-    uint64_t now = atomic_load(&peer->generation);
+    uint64_t now;
 
-    if (*generation && *generation != now)
-        return -ECANCELED;
-    if (peer_is_to_come(self->control, number))
-        return -EAGAIN;
+    /* Is the slot taken between the looks, the state is that of another generation: it is looked
+     * again.  Or else the first task of a slot could have generation 0, which is not open, and be
+     * found to be over before it has begun. */
+    do {
+        now = atomic_load(&peer->generation);
+        if (*generation && *generation != now)
+            return -ECANCELED;
+        if (peer_is_to_come(self->control, number))
+            return -EAGAIN;
+    } while (now != atomic_load(&peer->generation));
     say_that_we_import(self, peer);
     int64_t hold = holds_add(self->sharing, holds_word_of_all(number), 0, UINTPTR_MAX);
     if (hold < 0)

@@ -39,7 +39,8 @@
 
 enum slot_state {
     SLOT_FREE,
-    SLOT_QUEUED,  /* taken; no process yet */
+    SLOT_TAKEN,   /* the generation is being changed */
+    SLOT_QUEUED,  /* no process that is known of yet; from the clone on it is open */
     SLOT_RUNNING, /* a process that is not reaped yet */
     SLOT_ENDED,   /* reaped, or never started; memory may be there still */
 };

@@ -11,6 +11,7 @@
 
 #include "child.h"
 #include "core.h"
+#include "kill_points.h"
 
 #define MAPPINGS_A_TASK 32 /* while it loads, at most, when it is small */
 #define STACK_BYTES (8UL << 20)
@@ -218,6 +219,7 @@ static void register_task(struct start *start, pid_t pid, int pidfd)
     int32_t pipid = start->request->pipid;
     struct task *task = &core->tasks[pipid];
 
+    KILL_POINT(SPAWN_CLONED);
     core_lock(core);
     task->pid = pid;
     task->started_ns = core_now_ns();
@@ -235,21 +237,26 @@ static void register_task(struct start *start, pid_t pid, int pidfd)
     close(pidfd);
 }
 
-/* There is none, and nothing of it is left. */
+/* There is none.  Memory that was open already others may look into, to see what the task holds, and
+ * hold it meanwhile: it is given back by the reaper, as that of a task that has ended.  It is closed
+ * under the lock, for under the lock the core looks into all that is open. */
 static void register_failure(struct start *start, int error)
 {
     struct core *core = start->core;
     int32_t pipid = start->request->pipid;
     struct task *task = &core->tasks[pipid];
-
+    struct peer *peer = &core_slot(core, pipid)->peer;
+    bool opened = atomic_load(&peer->open) != 0;
     /* Somebody else's mapping in the window (EEXIST) takes the slot out of use too. */
-    atomic_store(&core_slot(core, pipid)->peer.open, 0);
-    bool stuck = window_unmap(core, pipid, NULL, 0) < 0 || error == -EEXIST;
+    bool stuck = !opened && (window_unmap(core, pipid, NULL, 0) < 0 || error == -EEXIST);
+
     core_lock(core);
+    atomic_store(&peer->open, 0);
     task->error = -error;
     task->failure = *start->error;
     task->failed = task->acknowledged = true;
-    task->memory = stuck ? MEMORY_STUCK : MEMORY_NONE;
+    task->memory = opened ? MEMORY_PENDING : stuck ? MEMORY_STUCK : MEMORY_NONE;
+    task->aside = opened;
     core->queued--;
     core->failed++;
     if (task->client)
@@ -258,7 +265,9 @@ static void register_failure(struct start *start, int error)
     core_post(core, pipid, AIOPIP_EVENT_FAILED);
     pthread_cond_broadcast(&core->changed);
     core_unlock(core, SIDE_SPAWNER);
-    peer_announce(core->control, &core_slot(core, pipid)->peer);
+    if (opened)
+        peer_look(core->control, (uint32_t)pipid);
+    peer_announce(core->control, peer);
 }
 
 void start_task(struct core *core, struct request *request)
