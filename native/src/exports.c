@@ -30,6 +30,13 @@ uint32_t exports_hash(const char *name, size_t bytes)
     return hash;
 }
 
+void exports_begin(struct sharing *sharing, uint64_t generation)
+{
+    /* By the golden ratio, so that near generations are far from each other: their entries would be
+     * used some hundred thousand times before they meet. */
+    sharing->first_version = ((uint32_t)generation * 2654435769U) >> (32 - SHARED_VERSION_BITS);
+}
+
 uint64_t exports_next(const struct sharing *sharing, uint32_t hash, uint32_t *index)
 {
     uint32_t used = atomic_load(&sharing->exports.used);
@@ -67,8 +74,9 @@ int exports_add(struct sharing *sharing, struct export_record *record, uint64_t 
         index = table_take(&sharing->exports, sizeof(struct export_entry));
     if (index >= 0) {
         struct export_entry *entry = exports_at(sharing, (uint32_t)index);
-        uint64_t version = atomic_load(&entry->word) & (uint64_t)SHARED_VERSION_MASK << 4;
-        uint64_t word = (uint64_t)hash << 32 | version | EXPORT_PUBLISHED;
+        uint64_t old = atomic_load(&entry->word);
+        uint64_t version = old ? old >> 4 & SHARED_VERSION_MASK : sharing->first_version;
+        uint64_t word = (uint64_t)hash << 32 | version << 4 | EXPORT_PUBLISHED;
         KILL_POINT(EXPORT_TAKEN);
         atomic_store(&entry->record, record);
         atomic_store(&entry->marks, 0);

@@ -46,6 +46,10 @@ static inline const char *export_dtype(const struct export_record *record)
 
 size_t export_record_bytes(const struct export_record *record);
 
+/* Have the versions begin at another place in each task of a slot: a hold of what a task had from
+ * somebody else outlives all of that task's memory, and must not be taken for one of the next. */
+void exports_begin(struct sharing *sharing, uint64_t generation);
+
 uint32_t exports_hash(const char *name, size_t bytes);
 
 /* Publish a record, which the table owns from then on (free(3)).  0, -EBUSY: the name is taken;

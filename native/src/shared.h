@@ -132,8 +132,9 @@ struct table {
 
 /* What one peer exports and holds.  Writer: that peer. */
 struct sharing {
-    struct table exports; /* of struct export_entry */
-    struct table holds;   /* of struct hold_entry */
+    uint32_t first_version; /* root: before it is open; see exports_begin() */
+    struct table exports;   /* of struct export_entry */
+    struct table holds;     /* of struct hold_entry */
     _Atomic uint32_t published;
     _Atomic uint32_t kept; /* published, and to be kept beyond the exporter's end */
 };

@@ -11,6 +11,7 @@
 
 #include "child.h"
 #include "core.h"
+#include "exports.h"
 #include "kill_points.h"
 
 #define MAPPINGS_A_TASK 32 /* while it loads, at most, when it is small */
@@ -175,6 +176,7 @@ static void open_memory(struct start *start)
 {
     struct peer *peer = &start->block->slot->peer;
 
+    exports_begin(&start->block->sharing, start->request->generation);
     peer->sharing = &start->block->sharing;
     atomic_store(&peer->open, start->request->generation);
 }
