@@ -16,7 +16,7 @@
  * Each writes first, then looks, so in each column pair one sees the other: either the importer
  * finds the peer closed, or the export changed, and lets go; or its hold is found.  A hold is turned
  * into another by one store, so that no look finds neither.  Where one hold follows from another (a
- * narrower one, or that of a Region which was exported again) control.transfers is counted up after
+ * narrower one, or that of a Region which was exported again) peer.transfers is counted up after
  * the new one was written and before the old one goes, and who has looked, looks again.
  *
  * Who gives up a hold first clears it, then rings who might wait for that; who waits first says so,
@@ -36,7 +36,7 @@
 #include "kill_points.h"
 
 #define IMPORT_TRIES 1000 /* an exporter cannot withdraw so often while one import looks */
-#define LOOK_TRIES 100 /* then somebody is taken to hold it; it is looked again at the next drop */
+#define LOOK_TRIES 100    /* then somebody is taken to hold it, and it is looked again later */
 
 static struct aiopip_peer this_task;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -218,11 +218,12 @@ static int64_t hold_peer(struct aiopip_peer *self, uint32_t number, uint64_t *ge
 
 int64_t peer_take_over(struct aiopip_peer *self, uint64_t word, uintptr_t start, uintptr_t end)
 {
-    say_that_we_import(self, shared_peer(self->control, holds_peer(word)));
-    int64_t hold = holds_add(self->sharing, word, start, end);
+    struct peer *peer = shared_peer(self->control, holds_peer(word));
 
+    say_that_we_import(self, peer);
+    int64_t hold = holds_add(self->sharing, word, start, end);
     if (hold >= 0)
-        atomic_fetch_add(&self->control->transfers, 1);
+        atomic_fetch_add(&peer->transfers, 1);
     return hold;
 }
 
@@ -291,12 +292,14 @@ bool peer_export_is_held(struct aiopip_peer *self, uint64_t id)
     uint64_t word = holds_word(self->number, id);
 
     for (int i = 0; i < LOOK_TRIES; i++) {
-        uint64_t transfers = atomic_load(&self->control->transfers);
+        uint64_t transfers = atomic_load(&self->peer->transfers);
         if (somebody_holds(self, word))
             return true;
-        if (transfers == atomic_load(&self->control->transfers))
+        if (transfers == atomic_load(&self->peer->transfers))
             return false;
     }
+    /* Nobody may give it up any more, and so nobody else would tell. */
+    peer_ring(self->control, self->number);
     return true;
 }
 

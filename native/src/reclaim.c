@@ -18,6 +18,7 @@
 #include "reaper.h"
 
 #define LOOK_WAIT_MAX_MS 64
+#define LOOK_TRIES 100            /* then all is taken to be held, and it is looked again later */
 #define BLIND_WAIT_NS 100000000UL /* before unmapping, where orphans cannot be looked for */
 
 /* ---- Holds ------------------------------------------------------------------------------------ */
@@ -96,18 +97,23 @@ static void read_holds(struct core *core, int32_t pipid, struct held *held)
     }
 }
 
-/* A hold may be taken over by another one while they are read: then they are read again. */
+/* A hold may be taken over by another one while they are read: then they are read again.  Not for
+ * ever, for it is done under the lock; when there are no threads any more, there are no tasks. */
 static void look_for_holds(struct core *core, int32_t pipid, struct held *held)
 {
-    uint64_t transfers;
+    const struct peer *peer = &core_slot(core, pipid)->peer;
 
     *held = (struct held){0};
-    do {
-        transfers = atomic_load(&core->control->transfers);
+    for (int i = 0; i < LOOK_TRIES || core->stopped; i++) {
+        uint64_t transfers = atomic_load(&peer->transfers);
         held->all = false;
         held->count = 0;
         read_holds(core, pipid, held);
-    } while (transfers != atomic_load(&core->control->transfers));
+        if (transfers == atomic_load(&peer->transfers))
+            return;
+    }
+    held->all = true;
+    peer_look(core->control, (uint32_t)pipid);
 }
 
 /* ---- Closing ---------------------------------------------------------------------------------- */

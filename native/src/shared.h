@@ -147,6 +147,7 @@ struct peer {
     _Atomic uint32_t bell;   /* futex; anybody adds: what the peer waits for may have come */
     _Atomic uint32_t ends;   /* futex; root: counts the ends of the slot's tasks */
     _Atomic uint32_t wants_releases; /* the peer: tell it when holds of its exports are given up */
+    _Atomic uint64_t transfers;      /* anybody adds: a hold of it was taken over */
     _Atomic uint64_t waiters[AIOPIP_MAX_TASKS / 64];   /* tasks to ring at its next export, start
                                                           or end: they set their bit, who rings
                                                           clears */
@@ -202,7 +203,6 @@ struct control {
     _Atomic uintptr_t overflow_cursor;             /* any task adds */
     _Atomic uint64_t mappings_made;                /* any task adds */
     _Atomic uint64_t untracked;                    /* any task adds */
-    _Atomic uint64_t transfers;                    /* anybody adds: a hold was taken over */
     _Atomic uint32_t releases;                     /* any peer sets, the spawner clears */
     _Atomic uint32_t looks_wanted;                 /* any peer sets, the spawner clears */
     _Atomic uint64_t looks[AIOPIP_MAX_TASKS / 64]; /* slots to look at: any peer sets, the reaper
