@@ -370,10 +370,7 @@ int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation
     core_lock(core);
     struct task *task = core_task(core, pipid, generation);
     if (task) {
-        task->acknowledged = true;
-        if (atomic_load(&core_slot(core, pipid)->state) == SLOT_ENDED)
-            reclaim_close(core, pipid);
-        core_let_go(core, pipid);
+        reclaim_acknowledge(core, pipid);
         result = 0;
     }
     core_unlock(core, SIDE_PROCESS);

@@ -253,10 +253,9 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
                struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);
 int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t keep_count);
 
-/* reclaim.c: close the memory of a slot's task that has ended: from now on nobody can hold it anew, and
- * what it held itself counts no more.  False when that is too early: its end was not acknowledged, or
- * an export is to be kept.  Under the lock. */
-bool reclaim_close(struct core *core, int32_t pipid);
+/* reclaim.c: the client has done with the end of a task: its memory is closed, unless an export is to
+ * be kept.  Under the lock. */
+void reclaim_acknowledge(struct core *core, int32_t pipid);
 
 /* Give back what a slot's task has left and nobody holds.  Under the lock, which is let go
  * while memory is unmapped, unless the core has no threads any more. */

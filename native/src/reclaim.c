@@ -44,12 +44,19 @@ static const struct sharing *next_holder(struct core *core, int32_t pipid, uint3
     return NULL;
 }
 
-static bool is_held(struct core *core, int32_t pipid, uint64_t word)
+/* Whether an import of an export lasts.  Those of tasks whose end was acknowledged do not, though
+ * their memory is kept, and what they hold stays: it may be the task itself, or one of two that keep
+ * each other. */
+static bool is_imported(struct core *core, int32_t pipid, uint64_t word)
 {
     const struct sharing *sharing;
 
     for (uint32_t at = 0; (sharing = next_holder(core, pipid, &at)) != NULL;) {
         uint32_t index = 0;
+        int32_t holder = (int32_t)at - 2; /* -1: the root */
+        bool ended = holder >= 0 && atomic_load(&core_slot(core, holder)->state) == SLOT_ENDED;
+        if (ended && core->tasks[holder].acknowledged)
+            continue;
         if (holds_next(sharing, &index, HOLDS_OF_EXPORT, word))
             return true;
     }
@@ -125,7 +132,7 @@ static bool is_entry_kept(struct core *core, int32_t pipid, uint32_t index, uint
 
     return atomic_load(&entry->record)->flags & AIOPIP_EXPORT_KEEP &&
            (!(atomic_load(&entry->marks) & EXPORT_IMPORTED) ||
-            is_held(core, pipid, holds_word((uint32_t)pipid, exports_id(index, word))));
+            is_imported(core, pipid, holds_word((uint32_t)pipid, exports_id(index, word))));
 }
 
 /* Whether one of them is; all others are withdrawn in their owner's place. */
@@ -177,10 +184,22 @@ static void add_kept(struct core *core, int32_t pipid, struct held *held)
     }
 }
 
-bool reclaim_close(struct core *core, int32_t pipid)
+/* Tell all of whom an ended task holds something. */
+static void tell_of_holds(struct core *core, const struct sharing *sharing)
+{
+    const struct hold_entry *entry;
+
+    for (uint32_t index = 0; (entry = holds_next(sharing, &index, 0, 0)) != NULL; index++)
+        if (atomic_load(&entry->word))
+            peer_tell_dropped(core->control, atomic_load(&entry->word));
+}
+
+/* Close the memory of a slot's task that has ended: from now on nobody can hold it anew, and what it
+ * held itself counts no more.  False when that is too early: its end was not acknowledged, or an export
+ * is to be kept. */
+static bool close_memory(struct core *core, int32_t pipid)
 {
     struct peer *peer = &core_slot(core, pipid)->peer;
-    const struct hold_entry *entry;
 
     if (!atomic_load(&peer->open))
         return true;
@@ -189,11 +208,20 @@ bool reclaim_close(struct core *core, int32_t pipid)
     atomic_store(&peer->open, 0);
     KILL_POINT(CLOSE_CLOSED);
     peer_announce(core->control, peer);
-    for (uint32_t index = 0; (entry = holds_next(peer->sharing, &index, 0, 0)) != NULL; index++)
-        if (atomic_load(&entry->word))
-            peer_tell_dropped(core->control, atomic_load(&entry->word));
+    tell_of_holds(core, peer->sharing);
     KILL_POINT(CLOSE_TOLD);
     return true;
+}
+
+void reclaim_acknowledge(struct core *core, int32_t pipid)
+{
+    core->tasks[pipid].acknowledged = true;
+    if (atomic_load(&core_slot(core, pipid)->state) != SLOT_ENDED)
+        return;
+    /* Is it kept itself, its imports still keep no other task's exports from now on. */
+    if (!close_memory(core, pipid))
+        tell_of_holds(core, core_slot(core, pipid)->peer.sharing);
+    core_let_go(core, pipid);
 }
 
 /* ---- Giving back ------------------------------------------------------------------------------ */
@@ -203,7 +231,7 @@ void reclaim_memory(struct core *core, int32_t pipid, enum core_side side)
     struct task *task = &core->tasks[pipid];
     struct held held = {.all = true};
 
-    bool closed = reclaim_close(core, pipid);
+    bool closed = close_memory(core, pipid);
     if (task->acknowledged) {
         look_for_holds(core, pipid, &held);
         if (!closed)
