@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * kill_points.h: the steps of export, import, hold and reclaim at which the tests kill somebody.
+ * kill_points.h: the steps of sharing memory, and of locks, at which the tests kill somebody.
  *
  * Only a build with -Dkill_points=true has them: there the program that is linked provides
  * kill_point(), and what happens at a point is its affair.
@@ -16,7 +16,7 @@
     point(IMPORT_FOUND) point(IMPORT_CLAIMED) \
     point(IMPORT_CHECKED) point(IMPORT_NARROWED) point(IMPORT_FORWARDED) point(IMPORT_DONE) \
     point(DROP_ENTERED) point(HOLD_CLEARED) point(DROP_TOLD) \
-    point(SPAWN_CLONED) \
+    point(LOCK_TAKEN) point(LOCK_RELEASED) point(SPAWN_CLONED) \
     point(END_MARKED) point(CLOSE_CLOSED) point(CLOSE_TOLD) point(RECLAIM_LOOKED) \
     point(RECLAIM_UNMAPPING) point(RECLAIM_UNMAPPED)
 /* clang-format on */

@@ -22,6 +22,8 @@
 
 #include <errno.h>
 
+#include "kill_points.h"
+
 #define OWNER_MASK 0xffffUL
 #define INCONSISTENT (1UL << 30)
 #define WAITERS (1UL << 31)
@@ -75,16 +77,18 @@ int lock_try(struct aiopip_peer *self, aiopip_lock_t *lock, struct aiopip_word *
 
     for (;;) {
         if ((old & OWNER_MASK) == 0) {
-            if (atomic_compare_exchange_strong(state, &old, name_of(self) | (old & INCONSISTENT)))
-                return old & INCONSISTENT ? -EOWNERDEAD : 0;
-            continue;
+            if (!atomic_compare_exchange_strong(state, &old, name_of(self) | (old & INCONSISTENT)))
+                continue;
+            KILL_POINT(LOCK_TAKEN);
+            return old & INCONSISTENT ? -EOWNERDEAD : 0;
         }
         struct aiopip_word end = end_of(self, old);
         if (has_ended(self, old)) {
-            if (atomic_compare_exchange_strong(state, &old,
-                                               name_of(self) | INCONSISTENT | (old & WAITERS)))
-                return -EOWNERDEAD;
-            continue;
+            if (!atomic_compare_exchange_strong(state, &old,
+                                                name_of(self) | INCONSISTENT | (old & WAITERS)))
+                continue;
+            KILL_POINT(LOCK_TAKEN);
+            return -EOWNERDEAD;
         }
         if (!words)
             return -EBUSY;
@@ -105,6 +109,7 @@ int lock_release(struct aiopip_peer *self, aiopip_lock_t *lock)
         if (!is_ours(self, old))
             return -EPERM;
     while (!atomic_compare_exchange_weak(state, &old, old & INCONSISTENT));
+    KILL_POINT(LOCK_RELEASED);
     if (old & WAITERS)
         shared_futex_wake((_Atomic uint32_t *)state, INT32_MAX);
     return 0;
