@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -222,7 +223,9 @@ class ThisTask:
             held = self._exports.collect()
             return Wait([word]) if held and isinstance(word, Word) else held
 
-        the_waiter().add(Job(look, lambda _: None))
+        # At the interpreter's end there is no thread any more, and nothing is let go of.
+        with contextlib.suppress(RuntimeError):
+            the_waiter().add(Job(look, lambda _: None))
 
 
 class _Process:

@@ -59,12 +59,20 @@ class Waiter:
         self._stopped = False
 
     def add(self, job: Job[T]) -> None:
-        """Wait for something."""
+        """Wait for something.
+
+        Raises:
+            RuntimeError: the interpreter is ending, and starts no threads any more.
+        """
         with self._lock:
+            if self._thread is None:
+                if self._stopped:
+                    raise RuntimeError("the interpreter is ending: nothing can be waited for")
+                thread = threading.Thread(target=self._run, name="aiopip-waiter", daemon=True)
+                # It waits for the lock before it looks what there is to do.
+                thread.start()
+                self._thread = thread
             self._jobs.append(job)
-            if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name="aiopip-waiter", daemon=True)
-                self._thread.start()
         self._bell.ring()
 
     def cancel(self, job: Job[T]) -> None:
