@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -225,7 +226,7 @@ class ThisTask:
 
         # At the interpreter's end there is no thread any more, and nothing is let go of.
         with contextlib.suppress(RuntimeError):
-            the_waiter().add(Job(look, lambda _: None))
+            the_waiter().add(Job(look, _ignore, _report))
 
 
 class _Process:
@@ -278,6 +279,14 @@ def _region(result: Hold | int, source: int | RemoteRoot, name: str) -> Region:
     if result == -errno.ESRCH:
         raise ForkedError
     raise call_error(-result, f"importing {name!r} from {owner} failed")
+
+
+def _ignore(_: object) -> None:
+    """Nobody waits for the last release."""
+
+
+def _report(error: Exception) -> None:
+    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _release(_: Hold | int) -> None:

@@ -8,6 +8,7 @@ the last, so a process that waits for nothing has no thread more.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -37,14 +38,21 @@ class Job(Generic[T]):
     Attributes:
         poll: called in the thread.
         done: called in the thread with the result, once; not behind `cancel`.
+        failed: called in its place with what `poll` has raised.
         cancelled: whether nobody wants the result any more.
     """
 
-    __slots__ = ("cancelled", "done", "poll")
+    __slots__ = ("cancelled", "done", "failed", "poll")
 
-    def __init__(self, poll: Callable[[], T | Wait], done: Callable[[T], None]) -> None:
+    def __init__(
+        self,
+        poll: Callable[[], T | Wait],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
         self.poll = poll
         self.done = done
+        self.failed = failed
         self.cancelled = False
 
 
@@ -97,13 +105,22 @@ class Waiter:
             if not jobs:
                 return
             for job in jobs:
-                answer = job.poll()
-                if isinstance(answer, Wait):
-                    words += answer.words
-                else:
-                    self._remove(job)
-                    job.done(answer)
+                words += self._try(job)
             wait(words)
+
+    def _try(self, job: Job[Any]) -> list[Word]:
+        """Poll once: the words to sleep on, none when it is over."""
+        try:
+            answer = job.poll()
+        except Exception as error:  # noqa: BLE001  it is handed to whom it concerns
+            self._remove(job)
+            job.failed(error)
+            return []
+        if isinstance(answer, Wait):
+            return answer.words
+        self._remove(job)
+        job.done(answer)
+        return []
 
     def _next_jobs(self) -> list[Job[Any]]:
         with self._lock:
@@ -139,19 +156,27 @@ async def wait_in_thread(loop: Loop, poll: Callable[[], T | Wait], lost: Callabl
         else:
             future.set_result(result)
 
+    def fail(error: Exception) -> None:
+        if not future.done():
+            future.set_exception(error)
+
     def done(result: T) -> None:
         try:
             loop.call_from_thread(deliver, result)
         except RuntimeError:  # the loop is closed
             lost(result)
 
-    job = Job(poll, done)
+    def failed(error: Exception) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_from_thread(fail, error)
+
+    job = Job(poll, done, failed)
     the_waiter().add(job)
     try:
         return await future  # type: ignore[no-any-return]
     except BaseException:
         the_waiter().cancel(job)
-        if future.done() and not future.cancelled():
+        if future.done() and not future.cancelled() and future.exception() is None:
             lost(future.result())
         raise
 
