@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import Any, NamedTuple
 
 from aiopip._dtype import Layout, encode, layout, numpy
 from aiopip._errors import InvalidArgumentError
 from aiopip._ffi import MAX_NDIM, READONLY, TYPED, ArrayFacts, address_of
+
+_CTYPES: type = ctypes.Structure.__mro__[1]
+"""What all of ctypes derives from; it has no public name."""
 
 
 class Described(NamedTuple):
@@ -42,12 +46,7 @@ def describe(given: object) -> Described:
         ) from None
     kind = _plain_layout(memory.format)
     if kind is None or not memory.c_contiguous:
-        module = numpy()
-        if module is None:
-            raise InvalidArgumentError(
-                "array", f"format {memory.format!r}, strides {memory.strides}: this needs NumPy"
-            )
-        return _describe_ndarray(module, module.asarray(memory))
+        return _describe_ndarray(*_as_ndarray(given, memory))
     address = address_of(memory) if memory.nbytes else 0
     shape, strides = tuple(memory.shape or ()), tuple(memory.strides or ())
     facts = make_facts(address, kind, shape, strides, memory.readonly)
@@ -86,6 +85,28 @@ def row_strides(itemsize: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         strides.append(itemsize)
         itemsize *= count
     return tuple(reversed(strides))
+
+
+def _as_ndarray(given: object, memory: memoryview) -> tuple[Any, Any]:
+    """NumPy, and the memory as one of its arrays."""
+    module = numpy()
+    if module is None:
+        raise InvalidArgumentError(
+            "array", f"format {memory.format!r}, strides {memory.strides}: this needs NumPy"
+        )
+    try:
+        if not isinstance(given, _CTYPES):
+            return module, module.asarray(memory)
+        # What ctypes writes of structures as a format leaves out their gaps, before Python 3.12;
+        # NumPy reads the type itself.
+        item: Any = type(given)
+        while issubclass(item, ctypes.Array):
+            item = item._type_
+        return module, module.ndarray(memory.shape, module.dtype(item), memory)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            "array", f"NumPy does not know format {memory.format!r}: {error}"
+        ) from None
 
 
 def _describe_ndarray(module: Any, array: Any) -> Described:
