@@ -73,7 +73,7 @@ class Core:
         self.launcher = Launcher(client, loop, self.live, max_tasks)
         self.imports = Imports(client, loop)
         self.peer = client.peer()
-        self.exports = Exports(self.peer)
+        self.exports = Exports(self.peer, self.check)
         self.listeners = Listeners(loop.create_future)
         self._records: deque[Record] = deque()
         self._idle: Future[None] | None = None

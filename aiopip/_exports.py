@@ -87,17 +87,21 @@ class Exports:
         published: the ids of those that are not withdrawn.
     """
 
-    __slots__ = ("_kept", "_on_held", "_peer", "_withdrawn", "published")
+    __slots__ = ("_check", "_kept", "_on_held", "_peer", "_withdrawn", "published")
 
-    def __init__(self, peer: Peer, on_held: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, peer: Peer, check: Callable[[], None], on_held: Callable[[], None] | None = None
+    ) -> None:
         """Take the peer.
 
         Args:
             peer: this process.
+            check: raises where it may not be used: in a forked child, in a thread not the Root's.
             on_held: of a task: called when somebody has what was withdrawn, so that `collect` must
                 be called when the peer's bell rings.  A root hears of that by an event.
         """
         self._peer = peer
+        self._check = check
         self._on_held = on_held
         self._kept: dict[int, object] = {}
         self._withdrawn: set[int] = set()
@@ -107,8 +111,8 @@ class Exports:
         """Export an object under a name."""
         encoded = encode_name(name)
         facts, keeper = _describe(array)
-        if keep:
-            facts = facts._replace(flags=facts.flags | KEEP)
+        # A Region has the flags of whose export it is; how long ours lives is said here.
+        facts = facts._replace(flags=(facts.flags & ~KEEP) | (KEEP if keep else 0))
         # Kept before it can be found, and from here on for ever: see the top.
         _pin(keeper)
         result, number = self._peer.export(encoded, facts)
@@ -123,13 +127,12 @@ class Exports:
         """Withdraw an export, if it is not."""
         if number not in self.published:
             return
+        self._check()
         self.published.discard(number)
         self._withdrawn.add(number)
         result = self._peer.withdraw(number)
         if result == 0:
             self._forget(number)
-        elif result == -errno.ESRCH:
-            raise ForkedError
         elif result > 0 and self._on_held is not None:
             self._on_held()
 
@@ -141,6 +144,10 @@ class Exports:
         """
         for number in self._peer.released():
             self._forget(number)
+        return self.is_awaited()
+
+    def is_awaited(self) -> bool:
+        """Whether something was withdrawn that somebody has still."""
         return bool(self._withdrawn)
 
     def close(self) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import sys
-import time
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, ClassVar
 
 from aiopip._errors import (
     DeadlockError,
@@ -18,12 +16,12 @@ from aiopip._errors import (
     call_error,
 )
 from aiopip._exports import Export, Exports
-from aiopip._ffi import FOREVER, PIPID_ROOT, Hold, Peer, Word, wait
+from aiopip._ffi import MAX_TASKS, PIPID_ROOT, Hold, Peer, Word, wait
 from aiopip._imports import encode_name
 from aiopip._loop import Loop
 from aiopip._peers import task_peer
 from aiopip._region import Region
-from aiopip._waiter import Job, Wait, the_waiter, wait_in_thread
+from aiopip._waiter import Job, Wait, end_ns, the_waiter, wait_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +56,16 @@ class ThisTask:
     Thread safety: any thread; `named_import` is for a running event loop.
     """
 
-    __slots__ = ("__weakref__", "_exports", "_peer", "_pid", "_pipid", "_root")
+    __slots__ = (
+        "__weakref__",
+        "_exports",
+        "_lock",
+        "_peer",
+        "_pid",
+        "_pipid",
+        "_root",
+        "_watching",
+    )
 
     def __init__(self, peer: Peer) -> None:
         """Made by `this_task`."""
@@ -66,7 +73,10 @@ class ThisTask:
         self._pid = os.getpid()
         self._pipid = peer.pipid
         self._root = RemoteRoot(os.getppid())
-        self._exports = Exports(peer, self._watch_releases)
+        self._exports = Exports(peer, self._check, self._watch_releases)
+        self._lock = threading.RLock()
+        self._watching = False
+        """Whether a Job waits for what was withdrawn to be given up."""
 
     @property
     def pid(self) -> int:
@@ -160,12 +170,10 @@ class ThisTask:
         Source: `pip_named_import(3)`
         """
         attempt = self._attempt(source, name)
-        end_ns = FOREVER
-        if timeout_s is not None:
-            end_ns = time.monotonic_ns() + max(0, int(timeout_s * 1e9))
+        end = end_ns(timeout_s)
         while isinstance(answer := attempt(), Wait):
             # EINTR: a signal; the interpreter runs its handler between here and there.
-            if wait(answer.words, end_ns) == -errno.ETIMEDOUT:
+            if wait(answer.words, end) == -errno.ETIMEDOUT:
                 what = f"{_name_of(source)} has not exported {name!r} within {timeout_s} s"
                 raise call_error(errno.ETIMEDOUT, what)
         return _region(answer, source, name)
@@ -217,22 +225,34 @@ class ThisTask:
         return attempt
 
     def _watch_releases(self) -> None:
-        """Somebody has what was withdrawn: the waiter looks whenever the bell rings."""
+        """Somebody has what was withdrawn: the waiter looks whenever the bell rings.
 
-        def look() -> bool | Wait:
-            word = self._peer.expect(self._pipid)
-            held = self._exports.collect()
-            return Wait([word]) if held and isinstance(word, Word) else held
+        One look serves all.  It ends only if, under the lock, nothing is withdrawn; who withdraws
+        something has written that down before it comes here.
+        """
+        with self._lock:
+            if self._watching:
+                return
+            self._watching = True
+        try:
+            the_waiter().add(Job(self._look_for_releases, _nothing, _nothing))
+        except RuntimeError:  # no thread to be had: the next withdrawal tries again
+            self._watching = False
 
-        # At the interpreter's end there is no thread any more, and nothing is let go of.
-        with contextlib.suppress(RuntimeError):
-            the_waiter().add(Job(look, _ignore, _report))
+    def _look_for_releases(self) -> Wait | None:
+        word = self._peer.expect(self._pipid)
+        if not self._exports.collect() or not isinstance(word, Word):
+            with self._lock:
+                if not self._exports.is_awaited() or not isinstance(word, Word):
+                    self._watching = False
+                    return None
+        return Wait([word])
 
 
 class _Process:
     """What is made once in a process."""
 
-    this_task: ThisTask | None = None
+    this_task: ClassVar[dict[str, ThisTask]] = {}
 
 
 def this_task() -> ThisTask:
@@ -249,9 +269,9 @@ def this_task() -> ThisTask:
 
     Source: `pip_init(3)` in a task
     """
-    if _Process.this_task is None:
-        _Process.this_task = ThisTask(task_peer())
-    return _Process.this_task
+    made = _Process.this_task.get("this_task")
+    # Of threads that come here at the same time all get what the first one has put there.
+    return made or _Process.this_task.setdefault("this_task", ThisTask(task_peer()))
 
 
 def _pipid_of(source: object) -> int:
@@ -259,7 +279,13 @@ def _pipid_of(source: object) -> int:
         return PIPID_ROOT
     if isinstance(source, bool) or not isinstance(source, int) or source < 0:
         raise InvalidArgumentError("source", f"{source!r} is neither a PiP ID nor this_task().root")
+    if source >= MAX_TASKS:
+        raise _no_slot(source)
     return source
+
+
+def _no_slot(source: object) -> InvalidArgumentError:
+    return InvalidArgumentError("source", f"the Root has no slot {source}")
 
 
 def _name_of(source: int | RemoteRoot) -> str:
@@ -275,26 +301,22 @@ def _region(result: Hold | int, source: int | RemoteRoot, name: str) -> Region:
     if result == -errno.EDEADLK:
         raise DeadlockError(f"this task would wait for itself: it has not exported {name!r}")
     if result == -errno.ERANGE:
-        raise InvalidArgumentError("source", f"the Root has no slot {source}")
+        raise _no_slot(source)
     if result == -errno.ESRCH:
         raise ForkedError
     raise call_error(-result, f"importing {name!r} from {owner} failed")
-
-
-def _ignore(_: object) -> None:
-    """Nobody waits for the last release."""
-
-
-def _report(error: Exception) -> None:
-    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _release(_: Hold | int) -> None:
     """A Hold that nobody wants any more goes with the last reference to it."""
 
 
+def _nothing(_: object) -> None:
+    """Nobody waits for it."""
+
+
 def _in_forked_child() -> None:
-    _Process.this_task = None
+    _Process.this_task.clear()
 
 
 os.register_at_fork(after_in_child=_in_forked_child)

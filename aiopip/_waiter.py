@@ -8,12 +8,13 @@ the last, so a process that waits for nothing has no thread more.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from aiopip._ffi import Bell, Word, wait
+from aiopip._errors import InvalidArgumentError
+from aiopip._ffi import FOREVER, Bell, Word, wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,27 +34,80 @@ class Wait(NamedTuple):
 
 
 class Job(Generic[T]):
-    """Something that is waited for.
+    """Something that is waited for, and its result, which one side takes.
+
+        thread                          who waits
+        leaves the result here          says that it is cancelled
+        looks: cancelled?               looks: a result?
+        if so takes it, gives it back   if so takes it, gives it back
+
+    Each writes first, then looks, so one of them finds the other's word; and a list's pop() gives
+    the result once.  No lock is taken: a coroutine that nobody awaits any more is cancelled by the
+    garbage collector, in any thread and between any two lines, those that hold a lock among them.
 
     Attributes:
-        poll: called in the thread.
-        done: called in the thread with the result, once; not behind `cancel`.
-        failed: called in its place with what `poll` has raised.
         cancelled: whether nobody wants the result any more.
+        error: what `poll` raised in place of a result.
     """
 
-    __slots__ = ("cancelled", "done", "failed", "poll")
+    __slots__ = ("_done", "_lost", "_poll", "_results", "cancelled", "error")
 
     def __init__(
         self,
         poll: Callable[[], T | Wait],
-        done: Callable[[T], None],
-        failed: Callable[[Exception], None],
+        done: Callable[[Job[T]], None],
+        lost: Callable[[T], None],
     ) -> None:
-        self.poll = poll
-        self.done = done
-        self.failed = failed
+        """Take what is called in the thread.
+
+        Args:
+            poll: tries once.
+            done: called when there is a result, or an error.
+            lost: called, in any thread, with a result that nobody wants.
+        """
+        self._poll = poll
+        self._done = done
+        self._lost = lost
+        self._results: list[T] = []
         self.cancelled = False
+        self.error: BaseException | None = None
+
+    def look(self) -> list[Word] | None:
+        """Try once, in the thread: the words to sleep on, None when it is over."""
+        try:
+            answer = self._poll()
+        except BaseException as error:  # noqa: BLE001  raised where it is awaited
+            self.error = error
+        else:
+            if isinstance(answer, Wait):
+                return answer.words
+            self._results.append(answer)
+        return None
+
+    def end(self) -> None:
+        """Hand over, in the thread."""
+        self._done(self)
+        if self.cancelled:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Nobody wants the result; if there is one it is given back."""
+        self.cancelled = True
+        try:
+            result = self._results.pop()
+        except IndexError:
+            return
+        self._lost(result)
+
+    def result(self) -> T:
+        """The result, once, or the error."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+            return self._results.pop()
+        finally:
+            del error  # its traceback refers to this frame
 
 
 class Waiter:
@@ -61,7 +115,8 @@ class Waiter:
 
     def __init__(self) -> None:
         self._bell = Bell()
-        self._lock = threading.Lock()
+        # The garbage collector may run a `with` block's end, and so `add`, in the middle of `add`.
+        self._lock = threading.RLock()
         self._jobs: list[Job[Any]] = []
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -70,22 +125,17 @@ class Waiter:
         """Wait for something.
 
         Raises:
-            RuntimeError: the interpreter is ending, and starts no threads any more.
+            RuntimeError: no thread can be started.
         """
         with self._lock:
-            if self._thread is None:
-                if self._stopped:
-                    raise RuntimeError("the interpreter is ending: nothing can be waited for")
-                thread = threading.Thread(target=self._run, name="aiopip-waiter", daemon=True)
-                # It waits for the lock before it looks what there is to do.
-                thread.start()
-                self._thread = thread
+            if self._thread is None and not self._stopped:
+                self._start()
             self._jobs.append(job)
         self._bell.ring()
 
     def cancel(self, job: Job[T]) -> None:
-        """Wait no more.  A result that is under way is still handed over."""
-        job.cancelled = True
+        """Wait no more."""
+        job.cancel()
         self._bell.ring()
 
     def stop(self) -> None:
@@ -97,34 +147,42 @@ class Waiter:
         if thread is not None:
             thread.join(EXIT_S)
 
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="aiopip-waiter", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._thread = None  # the next one tries again
+            raise
+
     def _run(self) -> None:
-        while True:
-            # First the bell's word, then a look at what there is: what comes later changes it.
-            words = [self._bell.word()]
-            jobs = self._next_jobs()
-            if not jobs:
-                return
-            for job in jobs:
-                words += self._try(job)
+        while (words := self._look()) is not None:
             wait(words)
 
-    def _try(self, job: Job[Any]) -> list[Word]:
-        """Poll once: the words to sleep on, none when it is over."""
-        try:
-            answer = job.poll()
-        except Exception as error:  # noqa: BLE001  it is handed to whom it concerns
+    def _look(self) -> list[Word] | None:
+        """Try all once: the words to sleep on, None when nothing is waited for.
+
+        A function of its own: the thread, asleep, must not refer to a result, which would be a
+        Region's memory that cannot go.
+        """
+        # First the bell's word, then a look at what there is: what comes later changes it.
+        words = {self._bell.word(): None}
+        jobs = self._next_jobs()
+        if not jobs:
+            return None
+        for job in jobs:
+            more = job.look()
+            if more is not None:
+                words.update(dict.fromkeys(more))
+                continue
             self._remove(job)
-            job.failed(error)
-            return []
-        if isinstance(answer, Wait):
-            return answer.words
-        self._remove(job)
-        job.done(answer)
-        return []
+            job.end()
+        return list(words)
 
     def _next_jobs(self) -> list[Job[Any]]:
         with self._lock:
-            self._jobs = [job for job in self._jobs if not job.cancelled]
+            for job in [job for job in self._jobs if job.cancelled]:
+                self._jobs.remove(job)
             if self._stopped or not self._jobs:
                 self._thread = None
                 return []
@@ -142,43 +200,52 @@ async def wait_in_thread(loop: Loop, poll: Callable[[], T | Wait], lost: Callabl
 
     Args:
         loop: the running one.
-        poll: what `Job.poll` is.
-        lost: called with a result that came when its waiter was cancelled, or its loop closed.
+        poll: what gives the result; see above.
+        lost: called, in any thread, with a result that came when its waiter was cancelled, or its
+            loop closed.
+
+    Raises:
+        RuntimeError: no thread can be started.
 
     Cancellation:
         What had been got is given to `lost`.
     """
     future = loop.create_future()
 
-    def deliver(result: T) -> None:
-        if future.done():
-            lost(result)
-        else:
-            future.set_result(result)
-
-    def fail(error: Exception) -> None:
+    def wake(_: None) -> None:
         if not future.done():
-            future.set_exception(error)
+            future.set_result(None)
 
-    def done(result: T) -> None:
+    def done(job: Job[T]) -> None:
         try:
-            loop.call_from_thread(deliver, result)
+            loop.call_from_thread(wake, None)
         except RuntimeError:  # the loop is closed
-            lost(result)
+            job.cancel()
 
-    def failed(error: Exception) -> None:
-        with contextlib.suppress(RuntimeError):
-            loop.call_from_thread(fail, error)
-
-    job = Job(poll, done, failed)
+    job = Job(poll, done, lost)
     the_waiter().add(job)
     try:
-        return await future  # type: ignore[no-any-return]
+        await future
+        return job.result()
     except BaseException:
+        # Also GeneratorExit, of a coroutine whose loop was closed before it could go on.
         the_waiter().cancel(job)
-        if future.done() and not future.cancelled() and future.exception() is None:
-            lost(future.result())
         raise
+
+
+def end_ns(timeout_s: float | None) -> int:
+    """When a time that is given in seconds is over, as `wait` takes it.
+
+    Raises:
+        InvalidArgumentError: it is no number.
+    """
+    if timeout_s is None or timeout_s == float("inf"):
+        return FOREVER
+    try:
+        wait_ns = int(timeout_s * 1e9)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidArgumentError("timeout_s", f"{timeout_s!r} is no number of seconds") from None
+    return min(time.monotonic_ns() + max(0, wait_ns), FOREVER)
 
 
 class _Process:
