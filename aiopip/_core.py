@@ -312,6 +312,7 @@ class Core:
         if not gone:
             self.loop.unwatch(self.client.fd())
         self.phase = Phase.CLOSED
+        self.peer.close()
         result = self.client.close()
         if result == 0:
             self.exports.close()  # no task is left that could have any

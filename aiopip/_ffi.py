@@ -118,12 +118,23 @@ def _drop(_hold: CData, _pointer: CData) -> None:
 
 
 class Peer:
-    """This process as one that exports and imports: for good in a task, in a root till its end."""
+    """This process as one that exports and imports: for good in a task, in a root till its end.
 
-    __slots__ = ("_peer",)
+    Its memory is there as long as this object, for threads that wait for a lock at a Root's end.
+    """
+
+    __slots__ = ("_bell", "_closed", "_peer")
 
     def __init__(self, peer: CData) -> None:
-        self._peer = peer
+        lib.aiopip_peer_keep(peer)
+        self._peer = ffi.gc(peer, lib.aiopip_peer_release)
+        self._bell = Bell()
+        self._closed = False
+
+    def close(self) -> None:
+        """The Root ends: who waits for a lock is woken, and gets none any more."""
+        self._closed = True
+        self._bell.ring()
 
     @property
     def pipid(self) -> int:
@@ -185,12 +196,18 @@ class Peer:
         """Take the lock at an address: 0, or -EOWNERDEAD, which is taken too, or -EBUSY.
 
         Returns:
-            The result, and after -EBUSY the words that change when it is worth another try.
+            The result, and after -EBUSY the words that change when it is worth another try;
+            -ESHUTDOWN when the Root has ended.
         """
         words = ffi.new("struct aiopip_word[]", lib.AIOPIP_LOCK_WORDS)
+        # First the word, then a look at what `close` sets before it changes that.
+        end = self._bell.word()
+        if self._closed:
+            return -errno.ESHUTDOWN, []
         result = lib.aiopip_lock_of_peer(self._peer, address, lib.AIOPIP_LOCK_TRY, words)
-        busy = result == -errno.EBUSY
-        return result, [_word(words[i]) for i in range(lib.AIOPIP_LOCK_WORDS)] if busy else []
+        if result != -errno.EBUSY:
+            return result, []
+        return result, [*(_word(words[i]) for i in range(lib.AIOPIP_LOCK_WORDS)), end]
 
     def release_lock(self, address: int) -> int:
         """Give the lock back: 0, or -EPERM when it is not ours."""
@@ -333,7 +350,7 @@ class Client:
         return Hold(hold[0]) if result >= 0 else result
 
     def peer(self) -> Peer:
-        """`aiopip_peer_of_client`: not to be used behind `close`."""
+        """`aiopip_peer_of_client`: behind `close` no lock can be taken with it."""
         return Peer(lib.aiopip_peer_of_client(self._client))
 
     def statistics(self) -> RootStatistics:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from aiopip._arrays import describe
 from aiopip._errors import (
+    ClosedError,
     DeadlockError,
     ForkedError,
     InvalidArgumentError,
@@ -17,11 +17,11 @@ from aiopip._errors import (
     WouldBlock,
     call_error,
 )
-from aiopip._ffi import FOREVER, LOCK_BYTES, READONLY, wait
+from aiopip._ffi import LOCK_BYTES, READONLY, Peer, wait
 from aiopip._loop import Loop
 from aiopip._peers import current_peer
 from aiopip._region import Region
-from aiopip._waiter import Wait, wait_in_thread
+from aiopip._waiter import Wait, end_ns, wait_in_thread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -117,6 +117,7 @@ class Lock:
         Raises:
             OwnerDiedError: it is taken; its last owner died with it (EOWNERDEAD).
             NotInitializedError: this process has no open Root and is no task (EPERM).
+            ClosedError: the Root was left meanwhile.
 
         Cancellation:
             The lock is not taken.
@@ -157,22 +158,18 @@ class Lock:
         Raises:
             TimeoutError: it was not to be had in that time (ETIMEDOUT).
             DeadlockError: this thread has it, by this object (EDEADLK).
-            OwnerDiedError, NotInitializedError: as `acquire`.
+            OwnerDiedError, NotInitializedError, ClosedError: as `acquire`.
         """
-        peer = current_peer()
-        end_ns = FOREVER
-        if timeout_s is not None:
-            end_ns = time.monotonic_ns() + max(0, int(timeout_s * 1e9))
+        peer, end = current_peer(), end_ns(timeout_s)
         while True:
             result, words = peer.try_lock(self._address)
             if not words:
                 break
-            if self._thread == threading.get_ident():
+            if self._is_this_threads(peer):
                 raise DeadlockError(f"this thread has {self}, and would wait for itself")
             # EINTR: a signal; the interpreter runs its handler between here and there.
-            if wait(words, end_ns) == -errno.ETIMEDOUT:
+            if wait(words, end) == -errno.ETIMEDOUT:
                 raise call_error(errno.ETIMEDOUT, f"{self} was not released within {timeout_s} s")
-        self._thread = threading.get_ident()
         self._taken(result)
 
     def release(self) -> None:
@@ -219,7 +216,19 @@ class Lock:
     def __repr__(self) -> str:
         return f"<aiopip.Lock {self._address:#x}>"
 
+    def _is_this_threads(self, peer: Peer) -> bool:
+        """Whether this thread took it by this object, and the process has it still.
+
+        It may have been released by another object, and be somebody else's by now.
+        """
+        ours = peer.lock_owner(self._address) == peer.pipid
+        return ours and self._thread == threading.get_ident()
+
     def _taken(self, result: int) -> None:
+        if result in (0, -errno.EOWNERDEAD):
+            self._thread = threading.get_ident()
+        if result == -errno.ESHUTDOWN:
+            raise ClosedError("the Root was left while the lock was waited for")
         if result == -errno.EOWNERDEAD:
             raise OwnerDiedError(
                 f"the owner of {self} died; it is yours, and what it guards may be halfway: put "

@@ -232,6 +232,11 @@ AIOPIP_API int aiopip_join(aiopip_peer **peer, uint32_t *abi_version);
 /* The root as a peer, for as long as the client is open. */
 AIOPIP_API aiopip_peer *aiopip_peer_of_client(aiopip_client *client);
 
+/* Keep the root's memory, also behind the end of its client, until as many calls of the second: a
+ * thread may be asleep in a wait for a lock then.  In a task they do nothing.  Any thread. */
+AIOPIP_API void aiopip_peer_keep(aiopip_peer *peer);
+AIOPIP_API void aiopip_peer_release(aiopip_peer *peer);
+
 /* The caller's PiP ID; the root's is AIOPIP_PIPID_ROOT. */
 AIOPIP_API int32_t aiopip_peer_pipid(const aiopip_peer *peer);
 

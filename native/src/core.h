@@ -129,7 +129,7 @@ struct core {
     pthread_cond_t changed; /* a task ended, a thread is ready */
     struct control *control;
     struct aiopip_peer self; /* the root as a peer */
-    uint32_t references;     /* one while it is open, one a hold */
+    uint32_t references;     /* one while it is open, one a hold or aiopip_peer_keep() */
     bool stopping;
     bool stopped; /* there are no threads any more */
     pid_t pid;

@@ -25,6 +25,23 @@ aiopip_peer *aiopip_peer_of_client(aiopip_client *client)
     return &client->core->self;
 }
 
+void aiopip_peer_keep(aiopip_peer *peer)
+{
+    if (!peer->core || peer->pid != getpid())
+        return;
+    core_lock(peer->core);
+    peer->core->references++;
+    core_unlock(peer->core, SIDE_PROCESS);
+}
+
+void aiopip_peer_release(aiopip_peer *peer)
+{
+    if (!peer->core || peer->pid != getpid())
+        return;
+    core_lock(peer->core);
+    core_release(peer->core);
+}
+
 int32_t aiopip_peer_pipid(const aiopip_peer *peer)
 {
     return peer->number == PEER_ROOT ? AIOPIP_PIPID_ROOT : (int32_t)peer->number;

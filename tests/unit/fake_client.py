@@ -20,9 +20,45 @@ if TYPE_CHECKING:
 
     import aiopip
     from aiopip._core import Core
-    from aiopip._ffi import Hold, Peer
+    from aiopip._ffi import ArrayFacts, Hold, Peer
     from aiopip._request import SpawnRequest
     from aiopip._statistics import RootStatistics
+
+
+class FakePeer:
+    """Exports whose importers a test plays."""
+
+    def __init__(self) -> None:
+        self.pipid = -748
+        self.facts: dict[int, ArrayFacts] = {}
+        self.names: dict[bytes, int] = {}
+        self.export_result = 0
+        self.held: set[int] = set()
+        """What somebody has: the test adds and removes."""
+        self.closed = False
+        self._withdrawn: set[int] = set()
+
+    def export(self, name: bytes, facts: ArrayFacts) -> tuple[int, int]:
+        if self.export_result or name in self.names:
+            return self.export_result or -errno.EBUSY, 0
+        number = len(self.facts)
+        self.facts[number], self.names[name] = facts, number
+        return 0, number
+
+    def withdraw(self, export: int) -> int:
+        self.names = {name: number for name, number in self.names.items() if number != export}
+        if export in self.held:
+            self._withdrawn.add(export)
+            return 1
+        return 0
+
+    def released(self) -> list[int]:
+        found = self._withdrawn - self.held
+        self._withdrawn -= found
+        return sorted(found)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class FakeClient:
@@ -30,6 +66,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
+        self.exports = FakePeer()
         self.requests: list[SpawnRequest] = []
         self.spawn_results: deque[int] = deque()
         """What the next spawns return; 0 when it is empty."""
@@ -93,7 +130,7 @@ class FakeClient:
         return self.imports.get(name, -errno.EAGAIN)
 
     def peer(self) -> Peer:
-        return cast("Peer", None)
+        return cast("Peer", self.exports)
 
     def statistics(self) -> RootStatistics:
         raise NotImplementedError
