@@ -40,12 +40,23 @@ void core_announce(struct core *core, int32_t pipid)
     core_post(core, pipid, AIOPIP_EVENT_STARTED);
 }
 
+/* Whether the root holds any of a task's memory: not of what that has from somebody else. */
+static bool root_holds(struct core *core, int32_t pipid)
+{
+    const struct sharing *sharing = &core->control->root_sharing;
+    uint64_t word = holds_word_of_all((uint32_t)pipid) & HOLDS_OF_PEER;
+    const struct hold_entry *entry;
+
+    for (uint32_t index = 0; (entry = holds_next(sharing, &index, HOLDS_OF_PEER, word)) != NULL;
+         index++)
+        if (atomic_load(&entry->start) < atomic_load(&entry->end))
+            return true;
+    return false;
+}
+
 void core_let_go(struct core *core, int32_t pipid)
 {
     struct task *task = &core->tasks[pipid];
-    uint32_t index = 0;
-    bool held = holds_next(&core->control->root_sharing, &index, HOLDS_OF_PEER,
-                           holds_word_of_all((uint32_t)pipid) & HOLDS_OF_PEER) != NULL;
 
     if (task->memory != MEMORY_HELD)
         return;
@@ -54,7 +65,7 @@ void core_let_go(struct core *core, int32_t pipid)
         return;
     }
     /* From now on a spawn that wants the slot may wait for it. */
-    if (!held && task->acknowledged && !core->stopping)
+    if (!root_holds(core, pipid) && task->acknowledged && !core->stopping)
         task->memory = MEMORY_PENDING;
     peer_look(core->control, (uint32_t)pipid);
 }

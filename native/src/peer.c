@@ -203,11 +203,15 @@ static int64_t hold_peer(struct aiopip_peer *self, uint32_t number, uint64_t *ge
         if (peer_is_to_come(self->control, number))
             return -EAGAIN;
     } while (now != atomic_load(&peer->generation));
+    *generation = now;
+    /* Also before: a hold that is not to last would have the reaper put the memory aside, and a spawn
+     * be told that somebody has it. */
+    if (atomic_load(&peer->open) != now)
+        return -ECANCELED;
     say_that_we_import(self, peer);
     int64_t hold = holds_add(self->sharing, holds_word_of_all(number), 0, UINTPTR_MAX);
     if (hold < 0)
         return hold;
-    *generation = now;
     if (atomic_load(&peer->open) == now) {
         KILL_POINT(IMPORT_OPEN);
         return hold;
