@@ -62,7 +62,9 @@ struct order {
     aiopip_lock_t *lock;
     int timeout_ms;
     _Atomic uint32_t reached[KILL_POINT_COUNT]; /* how often */
-    _Atomic uint32_t kill_at, kill_nth;         /* a task ends there by SIGKILL; nth 0: nowhere */
+    _Atomic uint32_t stop_at, stop_nth;         /* a task stops there; nth 0: nowhere */
+    _Atomic uint32_t pauses;                    /* until it is `resumed`; else it is killed */
+    _Atomic uint32_t paused, resumed;           /* futexes */
 };
 
 /* Do what an order says, but EXIT; result. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * task_puppet.c: a task that obeys the orders at the address that is its argument, and kills itself
- * where they say.
+ * task_puppet.c: a task that obeys the orders at the address that is its argument, and stops, or
+ * kills itself, where they say.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -18,8 +18,14 @@ static void at_point(enum kill_point point)
 {
     uint32_t count = atomic_fetch_add(&order->reached[point], 1) + 1;
 
-    if (atomic_load(&order->kill_nth) == count && atomic_load(&order->kill_at) == point)
+    if (atomic_load(&order->stop_nth) != count || atomic_load(&order->stop_at) != point)
+        return;
+    if (!atomic_load(&order->pauses))
         syscall(SYS_kill, getpid(), SIGKILL);
+    atomic_store(&order->paused, 1);
+    shared_futex_wake(&order->paused, 1);
+    while (!atomic_load(&order->resumed))
+        shared_futex_wait(&order->resumed, 0, NULL);
 }
 
 int main(int argc, char **argv)
