@@ -48,6 +48,7 @@ install: $(INSTALLED)
 demo: $(INSTALLED)
 	$(BIN)/python examples/unmodified.py
 	$(BIN)/python examples/heat.py
+	$(BIN)/python examples/wordcount.py
 
 # Both are run, whatever the first one says.
 test: $(INSTALLED) $(GROUP)test

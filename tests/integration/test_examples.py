@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +27,7 @@ def test_examples_are_short() -> None:
         for path in EXAMPLES.iterdir()
         if path.suffix in (".c", ".py")
     }
-    assert {"unmodified.py", "heat.py", "heat.c"} <= lines.keys()
+    assert {"unmodified.py", "heat.py", "wordcount.py"} <= lines.keys()
     assert not {name: count for name, count in lines.items() if count > LINES_MAX}
 
 
@@ -67,3 +69,30 @@ def test_heat_draws_the_plate(tmp_path: Path) -> None:
     assert all(redness[604, x] < -30 for x in (90, 1060))
     assert len(numpy.unique(pixels.reshape(-1, 3), axis=0)) > 500
     assert [path.name for path in folder.iterdir()] == ["heat.png"]
+
+
+@pytest.mark.timeout(180)
+def test_wordcount_counts_the_standard_library() -> None:
+    pytest.importorskip("numpy")
+    pytest.importorskip("rich")
+    done = run("wordcount.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\bself +│ +\d{4,} ", done.stdout)
+    assert "each exactly as often" in done.stdout
+    assert done.stderr == ""
+
+
+def test_wordcount_counts_what_is_hard_to_read(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    pytest.importorskip("rich")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "picture.png").write_bytes(b"ignored " * 3)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 caf\xe9s")  # "caf" twice, and an "s"
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff.c")).write_text("int straße; int τέλος;", "utf-8")
+    done = run("wordcount.py", tmp_path, "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = dict(re.findall(r"│ (\w+) +│ (\d+) +│", done.stdout))
+    assert words == {"caf": "2", "int": "2", "straße": "1", "τέλος": "1"}
+    assert "both found 6 words, 4 different" in done.stdout
+    assert " of 24 parts " in done.stdout
