@@ -49,6 +49,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/unmodified.py
 	$(BIN)/python examples/heat.py
 	$(BIN)/python examples/wordcount.py
+	$(BIN)/python examples/exchange.py
 
 # Both are run, whatever the first one says.
 test: $(INSTALLED) $(GROUP)test

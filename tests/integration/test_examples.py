@@ -27,7 +27,7 @@ def test_examples_are_short() -> None:
         for path in EXAMPLES.iterdir()
         if path.suffix in (".c", ".py")
     }
-    assert {"unmodified.py", "heat.py", "wordcount.py"} <= lines.keys()
+    assert {"unmodified.py", "heat.py", "wordcount.py", "exchange.py"} <= lines.keys()
     assert not {name: count for name, count in lines.items() if count > LINES_MAX}
 
 
@@ -96,3 +96,23 @@ def test_wordcount_counts_what_is_hard_to_read(tmp_path: Path) -> None:
     assert words == {"caf": "2", "int": "2", "straße": "1", "τέλος": "1"}
     assert "both found 6 words, 4 different" in done.stdout
     assert " of 24 parts " in done.stdout
+
+
+def test_exchange_keeps_all_money() -> None:
+    pytest.importorskip("numpy")
+    pytest.importorskip("rich")
+    done = run("exchange.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = re.search(r"trader (\d) was killed halfway; trader (\d) repaired", done.stdout)
+    assert said is not None
+    assert len({*said.groups()} & {*"1234"}) == 2
+    before, halfway, after = (
+        re.findall(r"\d+", next(line for line in done.stdout.splitlines() if f"sum {when}" in line))
+        for when in ("before", "halfway", "after")
+    )
+    assert before == after == ["250000"] * 3
+    assert sum(money != "250000" for money in halfway) == 2
+    trades = re.findall(r"│ (?:exchange|trader \d) .* (\d+) +│$", done.stdout, re.MULTILINE)
+    assert trades[0] == "10000"
+    assert sum(map(int, trades[1:])) == 10000
+    assert done.stderr == ""
