@@ -45,20 +45,17 @@ class Lock:
 
     It is robust: when its owner dies, the next one gets it and is told by OwnerDiedError.  The lock
     is that one's then; what it guards may be halfway.  Who has put it right calls `recover()`, and
-    until somebody has, everyone who gets the lock is told:
+    until somebody has, everyone who gets the lock is told.  `with lock` and `async with lock` take
+    and release it; where they raise OwnerDiedError the block is not entered, and the lock is the
+    caller's, to be released:
 
         try:
-            await lock.acquire()
+            async with lock:
+                change(table)
         except aiopip.OwnerDiedError:
             repair(table)
             lock.recover()
-        try:
-            ...
-        finally:
             lock.release()
-
-    `with lock` and `async with lock` take and release it; where they raise OwnerDiedError, the
-    block is not entered, and the lock is the caller's.
 
     Args:
         memory: 64 writable bytes on an address that 8 divides: a Region, a NumPy array, anything

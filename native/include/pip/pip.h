@@ -36,8 +36,9 @@ PIP_API int pip_isa_task(void);
 PIP_API int pip_named_export(void *address, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Import what a task exported under a name; blocks until it has.  All memory of the exporter then
- * stays mapped until the caller ends, however long ago the exporter ended itself.
+/* Import what a task, or the root (PIP_PIPID_ROOT), exported under a name, in C or in Python; blocks
+ * until it has.  All memory of the exporter then stays mapped until the caller ends, however long ago
+ * the exporter ended itself; an array that Python exported stays its exporter's, withdrawn or not.
  * ERANGE: bad PiP ID; EDEADLK: of oneself, and absent; ECANCELED: the exporter ended without. */
 PIP_API int pip_named_import(int pipid, void **address, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
