@@ -300,6 +300,7 @@ static void stop_core(struct core *core)
     int32_t first = -1, last = -1;
     core_lock(core);
     core->stopped = true;
+    peer_drop_origins(&core->self);
     for (uint32_t i = 0; i < core->control->max_tasks; i++) {
         struct task *task = &core->tasks[i];
         if (task->memory == MEMORY_HELD)

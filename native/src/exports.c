@@ -127,23 +127,23 @@ bool exports_next_withdrawn(const struct sharing *sharing, uint32_t *index, uint
     return false;
 }
 
-bool exports_free(struct sharing *sharing, uint64_t id)
+struct export_record *exports_free(struct sharing *sharing, uint64_t id)
 {
     uint32_t index = exports_index(id);
+    struct export_record *record = NULL;
 
     table_lock(&sharing->exports);
     struct export_entry *entry = exports_at(sharing, index);
     uint64_t word = atomic_load(&entry->word);
-    bool ours = exports_state(word) == EXPORT_WITHDRAWN && exports_id(index, word) == id;
-    if (ours) {
+    if (exports_state(word) == EXPORT_WITHDRAWN && exports_id(index, word) == id) {
         uint64_t version = ((word >> 4) + 1) & SHARED_VERSION_MASK;
-        free(atomic_exchange(&entry->record, NULL));
+        record = atomic_exchange(&entry->record, NULL);
         KILL_POINT(FREE_RECORD);
         atomic_store(&entry->word, version << 4 | EXPORT_FREE);
         table_give(&sharing->exports, index, sizeof *entry);
     }
     table_unlock(&sharing->exports);
-    return ours;
+    return record;
 }
 
 void exports_free_all(struct sharing *sharing)

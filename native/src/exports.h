@@ -62,8 +62,9 @@ int exports_withdraw(struct sharing *sharing, uint64_t id);
 /* The next withdrawn export at or behind *index: its id, 0 when there is none.  Owner only. */
 bool exports_next_withdrawn(const struct sharing *sharing, uint32_t *index, uint64_t *id);
 
-/* Free a withdrawn export that nobody holds.  False when another thread was quicker.  Owner only. */
-bool exports_free(struct sharing *sharing, uint64_t id);
+/* Free the entry of a withdrawn export that nobody holds: its record, which is the caller's; NULL when
+ * another thread was quicker.  Owner only. */
+struct export_record *exports_free(struct sharing *sharing, uint64_t id);
 
 /* The first published export of that hash at or behind *index, which becomes its number; its word, 0
  * when there is none.  Anybody who holds the owner's memory; the record may be read by who holds the

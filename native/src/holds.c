@@ -6,12 +6,13 @@
 
 #include "kill_points.h"
 
-int64_t holds_add(struct sharing *sharing, uint64_t word, uintptr_t start, uintptr_t end)
+int64_t holds_put(struct sharing *sharing, uint64_t word, uintptr_t start, uintptr_t end)
 {
-    table_lock(&sharing->holds);
     int64_t index = table_take(&sharing->holds, sizeof(struct hold_entry));
+
     if (index >= 0) {
         struct hold_entry *entry = holds_at(sharing, (uint32_t)index);
+        atomic_store(&entry->settled, 0);
         entry->stays = 0;
         atomic_store(&entry->start, start);
         atomic_store(&entry->end, end);
@@ -19,8 +20,20 @@ int64_t holds_add(struct sharing *sharing, uint64_t word, uintptr_t start, uintp
         atomic_store(&entry->word, word);
         KILL_POINT(HOLD_WRITTEN);
     }
+    return index;
+}
+
+int64_t holds_add(struct sharing *sharing, uint64_t word, uintptr_t start, uintptr_t end)
+{
+    table_lock(&sharing->holds);
+    int64_t index = holds_put(sharing, word, start, end);
     table_unlock(&sharing->holds);
     return index;
+}
+
+void holds_settle(struct sharing *sharing, uint32_t index)
+{
+    atomic_store(&holds_at(sharing, index)->settled, 1);
 }
 
 void holds_drop(struct sharing *sharing, uint32_t index)

@@ -44,6 +44,12 @@ static inline bool holds_is_of_export(uint64_t word)
 /* Take an entry for a hold: its number, -ENOMEM, -ENOSPC.  Holder only. */
 int64_t holds_add(struct sharing *sharing, uint64_t word, uintptr_t start, uintptr_t end);
 
+/* The same, under the table's lock. */
+int64_t holds_put(struct sharing *sharing, uint64_t word, uintptr_t start, uintptr_t end);
+
+/* It is what it says until it is dropped: other threads of its holder may build on it.  Holder only. */
+void holds_settle(struct sharing *sharing, uint32_t index);
+
 /* Give a hold up.  Holder only. */
 void holds_drop(struct sharing *sharing, uint32_t index);
 

@@ -176,6 +176,9 @@ int aiopip_hold_narrow(const aiopip_hold *hold, uintptr_t address, size_t bytes,
     }
     made->export = (uint32_t)first;
     made->origin = second;
+    holds_settle(self->sharing, (uint32_t)first);
+    if (second >= 0)
+        holds_settle(self->sharing, (uint32_t)second);
     count_hold(self->core);
     *narrow = made;
     return 0;

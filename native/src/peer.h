@@ -65,7 +65,10 @@ struct import {
 int peer_import(struct aiopip_peer *self, uint32_t number, const char *name, size_t bytes,
                 struct import *import);
 
-/* Hold no more than that range of what was imported: the record may be gone from then on. */
+/* It was imported for good. */
+void peer_settle(struct aiopip_peer *self, const struct import *import);
+
+/* The same, and hold no more than that range of what was imported: the record may be gone from then on. */
 void peer_narrow(struct aiopip_peer *self, const struct import *import, uintptr_t start,
                  uintptr_t end);
 
@@ -82,8 +85,14 @@ int64_t peer_take_over(struct aiopip_peer *self, uint64_t word, uintptr_t start,
  * down besides.  While that is held. */
 bool peer_owns(const struct control *control, uint32_t number, uintptr_t start, size_t bytes);
 
-/* Export what an array says; record: exports.h's. */
+/* Export what an array says.  0 or the errors of aiopip_export(). */
 int peer_export(struct aiopip_peer *self, const char *name, size_t name_bytes,
                 const struct aiopip_array *array, uint64_t *id);
+
+/* Free a withdrawn export that nobody holds.  False when another thread was quicker. */
+bool peer_free_export(struct aiopip_peer *self, uint64_t id);
+
+/* Nobody can have our exports any more, nor what they hold of others. */
+void peer_drop_origins(struct aiopip_peer *self);
 
 #endif

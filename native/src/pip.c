@@ -116,6 +116,7 @@ static int import(struct aiopip_peer *self, int pipid, const char *name, size_t 
     if (result < 0)
         return result;
     void *found = (void *)import.record->address;
+    peer_settle(self, &import);
     keep_hold(self, import.hold);
     if (import.origin >= 0)
         keep_hold(self, (uint32_t)import.origin);

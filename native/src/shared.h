@@ -67,7 +67,8 @@ enum task_loaded {
 struct export_record {
     uintptr_t address;
     uintptr_t start, end; /* all that belongs to it; 0 and UINTPTR_MAX: unknown, as C exports it */
-    uint64_t origin;      /* the hold by which the exporter has it from another peer, or 0 */
+    uint64_t origin;      /* what the exporter holds of another peer, who has given it; or 0 */
+    uint32_t origin_hold; /* the number of that hold, which is the export's own */
     uint32_t flags;       /* enum aiopip_array_flags */
     uint32_t name_bytes;
     uint32_t dtype_bytes;
@@ -108,7 +109,8 @@ struct export_entry {
 struct hold_entry {
     _Atomic uint64_t word;
     uint32_t next;
-    uint32_t stays; /* a C import's: nobody gives it back */
+    _Atomic uint32_t settled; /* it is what it says; else it is being made */
+    uint32_t stays;           /* a C import's: nobody gives it back */
     _Atomic uintptr_t start, end;
 };
 

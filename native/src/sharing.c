@@ -88,7 +88,7 @@ int aiopip_withdraw(aiopip_peer *peer, uint64_t id)
         return result;
     KILL_POINT(WITHDRAW_LOOKS);
     /* Another thread's aiopip_released() may be quicker to free it, and tells of it. */
-    return is_held(peer, id) || !exports_free(peer->sharing, id);
+    return is_held(peer, id) || !peer_free_export(peer, id);
 }
 
 int aiopip_released(aiopip_peer *peer, uint64_t *ids, int count)
@@ -101,8 +101,7 @@ int aiopip_released(aiopip_peer *peer, uint64_t *ids, int count)
     /* Whoever waits still sets it again: we, for all that are withdrawn by now, or another thread. */
     atomic_store(&peer->peer->wants_releases, 0);
     for (uint32_t index = 0; exports_next_withdrawn(peer->sharing, &index, &id); index++) {
-        if (found < count ? is_held(peer, id) || !exports_free(peer->sharing, id)
-                          : is_held(peer, id))
+        if (found < count ? is_held(peer, id) || !peer_free_export(peer, id) : is_held(peer, id))
             continue;
         if (found < count)
             ids[found++] = id;

@@ -146,7 +146,8 @@ static void test_pages_of_the_first_stay_when_it_ends(void)
         CHECK_SOON(check_mappings_in((uintptr_t)chain.memory, (uintptr_t)chain.memory + PAGE) == 0);
         CHECK(is_there(&chain));
         puppet_release(&chain.c, chain.of_b);
-        CHECK_SOON(check_mappings_in((uintptr_t)chain.memory, (uintptr_t)chain.memory + PAGE) == 0);
+        if (leaving == WITHDRAWS)
+            puppet_await_release(&chain.b, chain.second);
         CHECK_SOON(statistics_of(chain.client).held == 0);
         end(&chain);
     }
@@ -168,6 +169,46 @@ static void test_end_that_is_not_acknowledged_keeps_the_chain(void)
     CHECK(is_there(&chain));
     puppet_release(&chain.c, chain.of_b);
     end(&chain);
+}
+
+/* What is exported again holds by itself what it is of, and whoever else released it. */
+static void test_import_may_be_released_when_it_is_exported_again(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct chain chain = begin(i == 1, false);
+        puppet_release(&chain.b, chain.of_a);
+        puppet_release(&chain.c, chain.of_b);
+        CHECK_EQUAL(puppet_withdraw(&chain.a, chain.first), 1);
+        CHECK_EQUAL(puppet_import(&chain.c, &chain.b, "y"), 0);
+        chain.of_b = chain.c.order->hold;
+        CHECK_EQUAL(puppet_withdraw(&chain.b, chain.second), 1);
+        puppet_release(&chain.c, chain.of_b);
+        CHECK_EQUAL(puppet_do(&chain.a, PUPPET_RELEASED), 0);
+        CHECK(is_there(&chain));
+        puppet_await_release(&chain.b, chain.second);
+        puppet_await_release(&chain.a, chain.first);
+        end(&chain);
+    }
+}
+
+/* A root that exports what it has from a task, and is closed with that. */
+static void test_forwarded_array_goes_with_the_client(void)
+{
+    struct chain chain = begin(false, true);
+
+    CHECK_EQUAL(puppet_export(&chain.c, "z", chain.memory + PAGE, PAGE, 0), 0);
+    puppet_kill(&chain.a);
+    puppet_acknowledge(&chain.a);
+    puppet_release(&chain.c, chain.of_b);
+    puppet_kill(&chain.b);
+    puppet_acknowledge(&chain.b);
+    CHECK_SOON(bytes_of_tasks() == PAGE);
+    CHECK(is_there(&chain));
+    free(chain.a.order);
+    free(chain.b.order);
+    free(chain.c.order);
+    close_client(chain.client);
+    CHECK_EQUAL(mappings_of_tasks(), 0);
 }
 
 static void test_narrow_hold_of_a_forwarded_array(void)
@@ -284,6 +325,8 @@ int main(void)
     RUN(test_last_importer_may_go_first);
     RUN(test_pages_of_the_first_stay_when_it_ends);
     RUN(test_end_that_is_not_acknowledged_keeps_the_chain);
+    RUN(test_import_may_be_released_when_it_is_exported_again);
+    RUN(test_forwarded_array_goes_with_the_client);
     RUN(test_narrow_hold_of_a_forwarded_array);
     RUN(test_third_exporter_leads_to_the_first);
     RUN(test_array_comes_home);
