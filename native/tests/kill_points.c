@@ -10,6 +10,8 @@ void (*kill_point_hook)(enum kill_point point);
 
 void kill_point(enum kill_point point)
 {
-    if (kill_point_hook)
-        kill_point_hook(point);
+    void (*hook)(enum kill_point) = kill_point_hook; /* another thread may take it away */
+
+    if (hook)
+        hook(point);
 }
