@@ -92,9 +92,17 @@ static inline void puppet_forget(struct puppet *puppet)
     puppet->order = NULL;
 }
 
+/* It may have obeyed before the spawner has come to say that it runs: until then it takes no signal. */
+static inline void puppet_strike(struct puppet *puppet)
+{
+    CHECK_SOON(aiopip_kill(puppet->client, puppet->task.pipid, puppet->task.generation, SIGKILL) ==
+                   0 ||
+               puppet_has_ended(puppet));
+}
+
 static inline void puppet_kill(struct puppet *puppet)
 {
-    aiopip_kill(puppet->client, puppet->task.pipid, puppet->task.generation, SIGKILL);
+    puppet_strike(puppet);
     CHECK_EQUAL(puppet_await_end(puppet), SIGKILL);
 }
 

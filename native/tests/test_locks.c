@@ -272,7 +272,7 @@ static void test_root_waits_for_tasks_and_they_for_it(void)
     CHECK(!puppet_is_done(&tasks[1]));
     CHECK_EQUAL(call(AIOPIP_LOCK_RELEASE), 0);
     CHECK_EQUAL(puppet_await(&tasks[1]), 0);
-    CHECK_EQUAL(aiopip_kill(client, tasks[1].task.pipid, tasks[1].task.generation, SIGKILL), 0);
+    puppet_strike(&tasks[1]);
     CHECK_EQUAL(acquire_in_root(), -EOWNERDEAD);
     CHECK_EQUAL(puppet_await_end(&tasks[1]), SIGKILL);
     end();
