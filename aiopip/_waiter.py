@@ -8,6 +8,7 @@ the last, so a process that waits for nothing has no thread more.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
@@ -233,19 +234,19 @@ async def wait_in_thread(loop: Loop, poll: Callable[[], T | Wait], lost: Callabl
         raise
 
 
-def end_ns(timeout_s: float | None) -> int:
+def end_ns(timeout_s: Any) -> int:
     """When a time that is given in seconds is over, as `wait` takes it.
 
     Raises:
         InvalidArgumentError: it is no number.
     """
-    if timeout_s is None or timeout_s == float("inf"):
+    if timeout_s is None:
         return FOREVER
-    try:
-        wait_ns = int(timeout_s * 1e9)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidArgumentError("timeout_s", f"{timeout_s!r} is no number of seconds") from None
-    return min(time.monotonic_ns() + max(0, wait_ns), FOREVER)
+    if not isinstance(timeout_s, float | int) or math.isnan(timeout_s):
+        raise InvalidArgumentError("timeout_s", f"{timeout_s!r} is no number of seconds")
+    # Centuries are for ever, and do not fit into what the kernel takes.
+    seconds = min(max(timeout_s, 0), 2**33)
+    return FOREVER if seconds == 2**33 else time.monotonic_ns() + int(seconds * 1e9)
 
 
 class _Process:
