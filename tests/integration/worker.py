@@ -1,0 +1,109 @@
+"""tests/programs/worker.py as a task: `await worker.do("me.pipid")` gives what it gives there."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import os
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import DEADLINE_S, PROGRAMS, Pipe, until
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiopip
+
+FUTEX_CALLS = ("202", "449")
+"""futex(2), futex_waitv(2)"""
+
+QUIET = "'aiopip-waiter' not in [thread.name for thread in threading.enumerate()]"
+"""Whether a worker has nothing that waits."""
+
+PREPARE = "me = aiopip.this_task()"
+
+
+class Told(Exception):
+    """What the task raised: its class's name and its text."""
+
+
+class Worker:
+    """A running worker."""
+
+    def __init__(self, task: aiopip.Task, commands: int, answers: Pipe) -> None:
+        self.task = task
+        self._commands = commands
+        self._answers = answers
+
+    def tell(self, source: str) -> None:
+        """Give source whose answer is fetched later, or never comes."""
+        os.write(self._commands, repr(textwrap.dedent(source)).encode() + b"\n")
+
+    async def answer(self) -> Any:
+        """The next answer; None also when the task has ended.
+
+        Raises:
+            Told: what it raised.
+        """
+        line = await self._answers.line()
+        kind, *rest = ast.literal_eval(line.decode()) if line else ("value", None)
+        if kind == "error":
+            raise Told(": ".join(rest))
+        return rest[0]
+
+    async def do(self, source: str) -> Any:
+        """Give source and fetch its answer."""
+        self.tell(source)
+        return await self.answer()
+
+    async def until(self, condition: str) -> None:
+        """Wait until a condition holds there."""
+        end = time.monotonic() + DEADLINE_S
+        while not await self.do(condition):
+            if time.monotonic() > end:
+                pytest.fail(f"not within {DEADLINE_S} s: {condition}")
+            await asyncio.sleep(0.002)
+
+    async def asleep(self) -> None:
+        """Wait until its main thread sleeps on futexes."""
+        path = Path(f"/proc/{self.task.pid}/syscall")
+        await until(lambda: path.read_text().split()[0] in FUTEX_CALLS, "the worker waits")
+
+    async def end(self, source: str = "sys.exit()") -> aiopip.ExitStatus:
+        """Have it end, and collect it."""
+        self.tell(source)
+        return await self.task.wait()
+
+
+@contextlib.asynccontextmanager
+async def work(
+    root: aiopip.Root, prepare: str = PREPARE, python: str = sys.executable, **options: Any
+) -> AsyncIterator[Worker]:
+    """Start a worker; behind the block it is killed, unless it has ended."""
+    reader, writer = os.pipe()
+    answers = Pipe()
+    try:
+        task = await root.spawn(
+            python, PROGRAMS / "worker.py", stdin=reader, stdout=answers.writer, **options
+        )
+        os.close(reader)
+        reader = -1
+        worker = Worker(task, writer, answers)
+        try:
+            await worker.do(prepare)
+            yield worker
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                task.kill()
+            await task.wait()
+    finally:
+        if reader >= 0:
+            os.close(reader)
+        os.close(writer)
+        await answers.close()
