@@ -111,8 +111,8 @@ class Exports:
         """Export an object under a name."""
         encoded = encode_name(name)
         facts, keeper = _describe(array)
-        # The object, too: of an array's views NumPy keeps the memory's owner alone, and what frees the
-        # memory may hang on the array.
+        # The object, too: of an array's views NumPy keeps the memory's owner alone, and what frees
+        # the memory may hang on the array.
         keeper = (array, keeper)
         # A Region has the flags of whose export it is; how long ours lives is said here.
         facts = facts._replace(flags=(facts.flags & ~KEEP) | (KEEP if keep else 0))
