@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from integration.server import serve
-from integration.usage import ALLOCATES, WARM_UP, Use, nothing_stays
+from integration.usage import ALLOCATES, WARM_UP, Use, little_more, nothing_stays
+from integration.worker import work
 from support import clean_root, until
 
 import aiopip
@@ -122,6 +123,60 @@ async def test_tasks_that_exec_leave_nothing(root: aiopip.Root, program: Program
     await nothing_stays(root, cycle, 100)
 
 
+async def test_exports_and_locks_of_the_root_leave_nothing(root: aiopip.Root) -> None:
+    """aiopip_export, _withdraw, _released, _peer_of_client, _peer_pipid and the locks' calls."""
+    async with work(root) as worker:
+
+        async def cycle() -> None:
+            lock = aiopip.Lock()
+            with root.export("lock", lock), root.export("data", bytearray(100_000)):
+                await worker.do("""
+                    lock = aiopip.Lock(await me.named_import(me.root, "lock"))
+                    region = me.named_import_nowait(me.root, "data")
+                    lock.acquire_nowait()
+                """)
+                acquiring = asyncio.create_task(lock.acquire())
+                cancelled = asyncio.create_task(lock.acquire())
+                await asyncio.sleep(0)
+                cancelled.cancel()
+                await worker.do("lock.release(); del lock")
+                await acquiring
+                lock.release()
+                assert not lock.locked
+            await worker.do("del region")
+
+        for _ in range(WARM_UP):
+            await cycle()
+        before = Use.now()
+        for _ in range(100):
+            await cycle()
+        await little_more(before)
+        core = root._core
+        assert core is not None
+        await until(lambda: not core.exports._kept)
+
+
+async def test_exports_and_imports_of_tasks_leave_nothing(root: aiopip.Root) -> None:
+    """aiopip_join, _import, _generation, _expect, _wait, _wake, _hold_narrow in tasks."""
+    prepare = "sys.modules['numpy'] = None; me = aiopip.this_task()"  # it takes long to load
+
+    async def cycle() -> None:
+        async with work(root, prepare) as one, work(root, prepare) as other:
+            await one.do("export = me.export('data', bytearray(range(100)))")
+            other.tell(f"region = await me.named_import({one.task.pipid}, 'late')")
+            await one.do("me.export('late', me.named_import_nowait(me.pipid, 'data'))")
+            await other.answer()
+            await other.do("typed = region.cast('B', 8); del region")
+            await other.do("me.export('again', typed, keep=True)")
+            await one.do("export.withdraw()")
+            region = root.named_import_nowait(other.task, "again")
+            await one.end()
+            await other.end("os.kill(os.getpid(), 9)")
+            assert bytes(region.view()) == bytes(range(8))
+
+    await nothing_stays(root, cycle, 25)
+
+
 async def test_roots_leave_nothing(program: Programs) -> None:
     """aiopip_open, _fd, _drain, _statistics, _kill, _abort and _close."""
 
@@ -144,3 +199,48 @@ async def test_roots_leave_nothing(program: Programs) -> None:
     gc.collect()
     now = Use.now()
     assert now.is_little_more_than(before), (before, now)
+
+
+def test_every_native_call_appears_in_a_test_of_leaks() -> None:
+    """These are the calls of aiopip/_ffi.py; a new one needs a cycle above."""
+    called = set(re.findall(r"\blib\.(aiopip_\w+)", inspect.getsource(_ffi)))
+    assert called == {
+        # In test_roots_leave_nothing:
+        "aiopip_open",
+        "aiopip_close",
+        "aiopip_abort",
+        "aiopip_fd",
+        "aiopip_drain",
+        "aiopip_kill",
+        "aiopip_get_statistics",
+        "aiopip_peer_of_client",
+        "aiopip_peer_keep",
+        "aiopip_peer_release",
+        # In all of them:
+        "aiopip_spawn",
+        # In test_cancelled_spawns_leave_nothing:
+        "aiopip_cancel",
+        # In test_tasks_that_exec_leave_nothing:
+        "aiopip_shares",
+        # In test_imports_and_their_views_leave_nothing:
+        "aiopip_acknowledge",
+        "aiopip_named_import",
+        "aiopip_hold_array",
+        "aiopip_hold_check",
+        "aiopip_hold_narrow",
+        "aiopip_hold_release",
+        # In test_exports_and_locks_of_the_root_leave_nothing:
+        "aiopip_export",
+        "aiopip_withdraw",
+        "aiopip_released",
+        "aiopip_peer_pipid",
+        "aiopip_lock_of_peer",
+        "aiopip_lock_owner",
+        "aiopip_wait",
+        "aiopip_wake",
+        # In test_exports_and_imports_of_tasks_leave_nothing:
+        "aiopip_join",
+        "aiopip_import",
+        "aiopip_generation",
+        "aiopip_expect",
+    }

@@ -27,7 +27,7 @@ NUMPY = "import gc, weakref; import numpy as np; me = aiopip.this_task()"
 ENDS = ["sys.exit()", "os._exit(3)", "os.kill(os.getpid(), 9)"]
 
 
-def data(items: int) -> tuple[Any, weakref.ref[object]]:
+def data(items: int) -> tuple[Any, weakref.ref[Any]]:
     """An array, and a sight of its end."""
     made = np.arange(items, dtype="f8")
     return made, weakref.ref(made)
@@ -38,7 +38,7 @@ def path(pip_program: Programs) -> Path:
     return pip_program("server")
 
 
-async def gone(reference: weakref.ref[object]) -> None:
+async def gone(reference: weakref.ref[Any]) -> None:
     await until(lambda: (gc.collect(), reference() is None)[1], "the object goes")
 
 

@@ -65,6 +65,11 @@ async def nothing_stays(
     for _ in range(count - WARM_UP):
         await cycle()
     await settled(root)
+    await little_more(before)
+
+
+async def little_more(before: Use) -> None:
+    """Wait until little more is used than before."""
     end = time.monotonic() + DEADLINE_S
     while not (now := Use.now()).is_little_more_than(before):
         if time.monotonic() > end:

@@ -52,6 +52,7 @@ class Worker:
             Told: what it raised.
         """
         line = await self._answers.line()
+        rest: Any
         kind, *rest = ast.literal_eval(line.decode()) if line else ("value", None)
         if kind == "error":
             raise Told(": ".join(rest))

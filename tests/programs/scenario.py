@@ -98,6 +98,53 @@ async def import_from_c(root: aiopip.Root) -> None:
     check(array.tolist() == [4711])
 
 
+SHARES = """if True:
+    import asyncio, sys
+    import aiopip
+    me = aiopip.this_task()
+    lock = aiopip.Lock(me.named_import_sync(me.root, "lock"))
+    async def main():
+        region = await me.named_import(me.root, "numbers")
+        me.export("reversed", region.view()[::-1])
+        view = region.view()
+        for _ in range(100):
+            async with lock:
+                view[0] += 1
+        kept = bytearray(b"kept")
+        with me.export("withdrawn", kept):
+            pass
+        me.export("kept", kept, keep=True)
+        await me.named_import(me.root, "end")
+    asyncio.run(main())
+"""
+
+
+async def share_with_python(root: aiopip.Root) -> None:
+    """Arrays from the root and to it, and a lock, with a task of this very Python."""
+    numbers, lock = np.arange(10.0), aiopip.Lock()
+    exports = [root.export("numbers", numbers), root.export("lock", lock)]
+    async with waiting(root, sys.executable, "-c", SHARES, cwd="/") as task:
+        reverse = np.asarray(await task.named_import("reversed"))
+        check(reverse[:-1].tolist() == list(range(9, 0, -1)), reverse)
+        check(reverse.ctypes.data == numbers.ctypes.data + 72)
+        for _ in range(100):
+            async with lock:
+                numbers[0] += 1
+            await asyncio.sleep(0)
+        kept = await task.named_import("kept")
+        check(numbers[0] == 200, numbers)
+        numbers[1] = -5
+        check(reverse[-2] == -5)
+        exports.append(root.export("end", b""))
+        check(await task.wait() == 0)
+    check(bytes(kept.view()) == b"kept")
+    check(not lock.locked)
+    for export in exports:
+        export.withdraw()
+    lock.acquire_sync(0)
+    lock.release()
+
+
 async def until(
     root: aiopip.Root, condition: Callable[[aiopip.RootStatistics], bool]
 ) -> aiopip.RootStatistics:
@@ -124,7 +171,7 @@ async def settle(root: aiopip.Root) -> None:
 async def main() -> None:
     """Take all steps."""
     async with aiopip.Root(max_tasks=16) as root:
-        for step in (run_c, run_python, run_numpy, import_from_c):
+        for step in (run_c, run_python, run_numpy, import_from_c, share_with_python):
             await step(root)
             await settle(root)
     sys.stdout.write("done {}.{}\n".format(*sys.version_info))
