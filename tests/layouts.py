@@ -60,7 +60,9 @@ def content(made):
 
 def traits(region):
     made = np.asarray(region)
-    return (repr(made.dtype), made.shape, made.strides, made.flags.writeable, content(made).hex())
+    # Of an array without items the buffer protocol gives any strides.
+    strides = made.strides if made.size else ()
+    return (repr(made.dtype), made.shape, strides, made.flags.writeable, content(made).hex())
 """
 
 scope: dict[str, Any] = {}

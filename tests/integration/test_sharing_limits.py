@@ -170,7 +170,7 @@ async def test_deaths_in_storms_leave_nothing(seed: int) -> None:
     rng = random.Random(seed)
     async with clean_root(max_tasks=8) as root:
         mappings = 0
-        for turn in range(4):
+        for turn in range(3):
             async with contextlib.AsyncExitStack() as stack:
                 workers = [await stack.enter_async_context(work(root, STORM)) for _ in range(4)]
                 others = [*(worker.task.pipid for worker in workers)]
