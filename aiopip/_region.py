@@ -225,14 +225,18 @@ class Region:
     def __buffer__(self, flags: int) -> memoryview:
         """PEP 688's protocol, which Python 3.12 and newer ask.
 
-        NumPy cannot read back what it writes of a struct with gaps (the gap at the end is missing);
-        refused here, it asks `__array__`.
+        NumPy cannot read back what it writes of a struct with gaps (the gap at the end is missing),
+        nor of raw bytes (void); refused here, it asks `__array_interface__` and `__array__`.
         """
         if self._layout is not None and not self._layout.plain:
             raise BufferError(
                 "a struct with gaps has no buffer format; use view(), or np.asarray()"
             )
-        return self.view()
+        view, kind = self.view(), self._layout
+        module = numpy() if kind is not None and kind.code is None else None
+        if module is not None and kind is not None and module.asarray(view).dtype != kind.dtype:
+            raise BufferError(f"{kind.dtype} has no buffer format; use view(), or np.asarray()")
+        return view
 
     def __repr__(self) -> str:
         if self._layout is None:
