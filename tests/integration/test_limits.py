@@ -100,6 +100,7 @@ async def test_spawn_that_would_leave_too_few_mappings_is_refused(
     root: aiopip.Root, program: Programs
 ) -> None:
     await still_works(root)
+    await settled(root)  # what goes back later would make room
     task = await root.spawn(program("pause"))
     with mappings_filled(LEFT + 20):
         for _ in range(5):
