@@ -26,11 +26,12 @@ class Described(NamedTuple):
     keeper: object
 
 
-def describe(given: object) -> Described:
+def describe(given: object, argument: str = "array") -> Described:
     """Describe the memory of an object that exposes it; nothing is copied.
 
     Args:
         given: a NumPy array, of any strides, or anything with the buffer protocol.
+        argument: what its caller calls it.
 
     Raises:
         InvalidArgumentError: it exposes no memory, or memory that means nothing in another process.
@@ -42,7 +43,9 @@ def describe(given: object) -> Described:
         memory = memoryview(given)  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError) as error:
         raise InvalidArgumentError(
-            "array", f"{type(given).__name__} does not give its memory away: {error}"
+            argument,
+            f"{type(given).__name__} has no memory that can be shared ({error}); make an array of "
+            "it (numpy.asarray), or bytes of a text (.encode())",
         ) from None
     kind = _plain_layout(memory.format)
     if kind is None or not memory.c_contiguous:

@@ -43,6 +43,7 @@ All of them pickle and copy, `str()` of each says what failed and what can be do
 from __future__ import annotations
 
 import errno
+import operator
 import os
 from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -164,14 +165,23 @@ class ForkedError(ClosedError):
 
 
 class WrongThreadError(AiopipError, RuntimeError):
-    """A Root is used by the thread of its event loop alone."""
+    """A Root is used by its event loop alone, and by the thread of that."""
 
-    def __init__(self) -> None:
-        """Build the text."""
-        super().__init__(
-            "the Root belongs to the event loop of another thread; call it there "
-            "(loop.call_soon_threadsafe, asyncio.run_coroutine_threadsafe)"
-        )
+    def __init__(
+        self,
+        what: str = "the Root belongs to the event loop of another thread; call it there "
+        "(loop.call_soon_threadsafe, asyncio.run_coroutine_threadsafe)",
+    ) -> None:
+        """Take the sentence that says whose it is."""
+        super().__init__(what)
+
+
+def whole_number(argument: str, value: Any) -> int:
+    """An argument as an int; TypeError, which names it, when it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{argument}: {value!r} is no integer") from None
 
 
 class InvalidArgumentError(AiopipError, ValueError):
@@ -342,7 +352,7 @@ class ImportCanceledError(CallError):
         super().__init__(
             errno.ECANCELED,
             f"cannot import {name!r}: {owner} ended without exporting it, or its memory went with "
-            f"it; an export made with keep=True outlives its task",
+            f"it; import before wait() has reported the end, or export with keep=True",
         )
 
 

@@ -16,6 +16,7 @@ from aiopip._errors import (
     OwnerDiedError,
     WouldBlock,
     call_error,
+    whole_number,
 )
 from aiopip._ffi import LOCK_BYTES, READONLY, Peer, wait
 from aiopip._loop import Loop
@@ -78,12 +79,15 @@ class Lock:
     def __init__(self, memory: object = None, *, offset: int = 0) -> None:
         if memory is None:
             memory = bytearray(LOCK_BYTES)
-        described = memory.described() if isinstance(memory, Region) else describe(memory)
+        described = memory.described() if isinstance(memory, Region) else describe(memory, "memory")
         facts = described.facts
         size_bytes = facts.end - facts.start
         if facts.flags & READONLY:
             raise InvalidArgumentError("memory", "it is read only")
-        if not 0 <= offset <= size_bytes - LOCK_BYTES:
+        offset = whole_number("offset", offset)
+        if offset < 0:
+            raise InvalidArgumentError("offset", f"{offset} is before the memory begins")
+        if offset > size_bytes - LOCK_BYTES:
             raise InvalidArgumentError(
                 "memory", f"a lock takes {LOCK_BYTES} bytes; at {offset} of {size_bytes} are fewer"
             )

@@ -33,9 +33,15 @@ class Loop:
         self.create_future = self._loop.create_future
 
     def check_thread(self) -> None:
-        """Raise WrongThreadError in a thread other than the loop's."""
+        """Raise WrongThreadError in a thread other than the loop's, and in another loop there."""
         if threading.get_ident() != self._thread:
             raise WrongThreadError
+        running = asyncio._get_running_loop()  # noqa: SLF001  the one that is None, and raises not
+        if running is not None and running is not self._loop:
+            raise WrongThreadError(
+                "the Root belongs to another event loop than the one that runs here; use it in the "
+                "loop in which it was entered"
+            )
 
     @property
     def gone(self) -> bool:

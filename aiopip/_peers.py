@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from aiopip._errors import AbiMismatchError, NotInitializedError
+from aiopip._errors import AbiMismatchError, ForkedError, NotInitializedError
 from aiopip._ffi import ABI_VERSION, Peer, join
 
 
@@ -15,6 +15,8 @@ class _Process:
     def __init__(self) -> None:
         self.task: Peer | None = None
         self.root: Peer | None = None
+        self.forked = False
+        """Whether this is a child by fork() of a process that was one of them."""
 
 
 _process = _Process()
@@ -42,7 +44,8 @@ def current_peer() -> Peer:
     """This process, as a root if one is open, or as a task.
 
     Raises:
-        NotInitializedError: it is neither; a child made by fork() never is.
+        NotInitializedError: it is neither.
+        ForkedError: it is a child by fork() of one, and never is.
         AbiMismatchError: the root's aiopip has another ABI version.
     """
     if _process.root is not None:
@@ -50,6 +53,8 @@ def current_peer() -> Peer:
     try:
         return task_peer()
     except NotInitializedError:
+        if _process.forked:
+            raise ForkedError from None
         raise NotInitializedError from None
 
 
@@ -59,6 +64,7 @@ def set_root_peer(peer: Peer | None) -> None:
 
 
 def _in_forked_child() -> None:
+    _process.forked |= _process.task is not None or _process.root is not None
     _process.task = _process.root = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiopip._arrays import Described, make_facts, row_strides
@@ -14,6 +15,7 @@ from aiopip._errors import (
     InvalidRegionError,
     NotCastError,
     call_error,
+    whole_number,
 )
 from aiopip._ffi import READONLY, TYPED, ArrayFacts
 
@@ -133,7 +135,8 @@ class Region:
         """
         hold = self._open()
         kind = layout(dtype)
-        axes = (shape,) if isinstance(shape, int) else tuple(int(axis) for axis in shape)
+        given = shape if isinstance(shape, Iterable) else (shape,)
+        axes = tuple(whole_number("shape", axis) for axis in given)
         if any(axis < 1 for axis in axes):
             raise InvalidArgumentError("shape", f"{shape!r} has an axis without items")
         size_bytes = math.prod(axes) * kind.itemsize

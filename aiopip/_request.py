@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from aiopip._errors import InvalidArgumentError
+from aiopip._errors import InvalidArgumentError, whole_number
 from aiopip._spawn_errors import ProgramNotFoundError
 
 StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -168,6 +168,7 @@ def _descriptor(option: str, value: Stdio) -> int:
 def _pack_pipid(pipid: int | None, max_tasks: int) -> int:
     if pipid is None:
         return PIPID_ANY
+    pipid = whole_number("pipid", pipid)
     if not 0 <= pipid < max_tasks:
         raise InvalidArgumentError("pipid", f"{pipid} is not within 0 and {max_tasks - 1}")
     return pipid

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-import operator
 import signal as signals
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from aiopip._core import Core, Phase
-from aiopip._errors import ClosedError, InvalidArgumentError, InvalidTaskError, TasksAliveError
+from aiopip._errors import (
+    ClosedError,
+    InvalidArgumentError,
+    InvalidTaskError,
+    TasksAliveError,
+    whole_number,
+)
 from aiopip._ffi import MAX_TASKS
 from aiopip._lifetime import close_core, open_core
 from aiopip._request import Environment, Stdio, StrOrBytesPath, pack
@@ -61,14 +66,19 @@ class Root:
         mode: Literal["process"] = "process",
         grace_s: float = 5.0,
     ) -> None:
-        if not 1 <= operator.index(max_tasks) <= MAX_TASKS:
+        max_tasks = whole_number("max_tasks", max_tasks)
+        if not 1 <= max_tasks <= MAX_TASKS:
             raise InvalidArgumentError("max_tasks", f"{max_tasks} is not within 1 and {MAX_TASKS}")
         if mode != "process":
             raise InvalidArgumentError("mode", f"{mode!r} is unknown; 'process' is all there is")
-        if not (grace_s >= 0 and math.isfinite(grace_s)):
+        try:
+            grace_s = float(grace_s)
+        except (TypeError, ValueError):
+            raise TypeError(f"grace_s: {grace_s!r} is no number of seconds") from None
+        if not 0 <= grace_s < math.inf:
             raise InvalidArgumentError("grace_s", f"{grace_s!r} is no number of seconds from 0 on")
         self._max_tasks = max_tasks
-        self._grace_s = float(grace_s)
+        self._grace_s = grace_s
         self._core: Core | None = None
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from aiopip._errors import ClosedError
+from aiopip._errors import ClosedError, whole_number
 from aiopip._region import Region
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Task:
 
         Source: `pip_kill(3)`, pidfd_send_signal(2)
         """
-        self._core.kill(self._state, signal)
+        self._core.kill(self._state, whole_number("signal", signal))
 
     def terminate(self) -> None:
         """Send SIGTERM; raises as `send_signal`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from integration.worker import work
 from support import clean_root, until
 
 import aiopip
+from aiopip import _ffi
 
 if TYPE_CHECKING:
     from integration.conftest import Programs

@@ -417,15 +417,16 @@ async def test_child_by_fork_is_refused(root: aiopip.Root, lock: aiopip.Lock) ->
             told = os.read(reader, 1000).decode()
         """)
         assert answer is None
-        assert await worker.do("told") == " ".join(["NotInitializedError"] * 4)
+        assert await worker.do("told") == " ".join(["ForkedError"] * 4)
         assert await worker.do("lock.locked") is True
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             lock.acquire_nowait()
-        except aiopip.NotInitializedError:
+        except aiopip.ForkedError:
             code = 0
-        os._exit(code)
+        finally:
+            os._exit(code)
     _, status = await asyncio.to_thread(os.waitpid, pid, 0)
     assert status == 0

@@ -239,7 +239,7 @@ async def test_linear_algebra_in_four_tasks_at_once(root: aiopip.Root, tmp_path:
     env = environment(PYTHONWARNINGS="ignore::DeprecationWarning")
     tasks = [output(root, *line, env=env) for _ in range(4)]
     written = await asyncio.gather(*tasks)
-    expected = json.loads(as_process(*line, "once", env=env).stdout)
+    expected = json.loads(as_process(*line, "once", env=env).out)
     for text in written:
         found = json.loads(text)
         assert len(found) == 4

@@ -257,6 +257,23 @@ async def test_use_after_close_is_refused() -> None:
         await still_works(again)
 
 
+def test_use_from_another_loop_of_the_thread_is_refused() -> None:
+    first = asyncio.new_event_loop()
+    root = aiopip.Root()
+    first.run_until_complete(root.__aenter__())
+
+    async def use() -> None:
+        for call in (root.spawn("true"), root.wait_any(), root.__aexit__(None, None, None)):
+            with pytest.raises(aiopip.WrongThreadError, match="another event loop"):
+                await call
+        with pytest.raises(aiopip.WrongThreadError, match="another event loop"):
+            root.statistics()
+
+    asyncio.run(use())
+    first.run_until_complete(root.__aexit__(None, None, None))
+    first.close()
+
+
 async def test_use_from_another_thread_is_refused(root: aiopip.Root) -> None:
     task = await root.spawn("sleep", "1000")
 

@@ -13,6 +13,8 @@ int main(int argc, char **argv)
 {
     aiopip_lock_t *lock;
     long *counter;
+    if (argc < 2)
+        return 1;
     if (pip_named_import(PIP_PIPID_ROOT, (void **)&lock, "lock") ||
         pip_named_import(PIP_PIPID_ROOT, (void **)&counter, "counter"))
         return 2;

@@ -173,11 +173,11 @@ def closed() -> mmap.mmap:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (None, "NoneType does not give"),
-        (3, "int does not give"),
-        ("text", "str does not give"),
-        ([1, 2], "list does not give"),
-        (object(), "object does not give"),
+        (None, "NoneType has no memory"),
+        (3, "int has no memory"),
+        ("text", "str has no memory"),
+        ([1, 2], "list has no memory"),
+        (object(), "object has no memory"),
         (np.array([None]), "references to objects"),
         (np.zeros(2, [("a", "i4"), ("o", "O")]), "references to objects"),
         (np.ma.masked_array([1, 2], [True, False]), "masked array is two"),
@@ -187,8 +187,8 @@ def closed() -> mmap.mmap:
         (Bits(), "bitfields have no dtype"),
         (Objects(), "references to objects"),
         (memoryview(bytes(8)).cast("P"), "does not know format 'P'"),
-        (released(), "memoryview does not give"),
-        (closed(), "mmap does not give"),
+        (released(), "memoryview has no memory"),
+        (closed(), "mmap has no memory"),
     ],
 )
 def test_what_means_nothing_elsewhere_is_refused(given: object, why: str) -> None:

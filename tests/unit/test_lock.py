@@ -40,15 +40,15 @@ def test_locks_lie_side_by_side() -> None:
     [
         (bytearray(63), 0, "memory: .*64 bytes; at 0 of 63"),
         (bytearray(64), 8, "memory: .*at 8 of 64"),
-        (bytearray(64), -8, "memory: .*at -8 of 64"),
+        (bytearray(64), -8, "offset: -8 is before"),
         (bytearray(0), 0, "memory: .*at 0 of 0"),
         (bytes(64), 0, "memory: it is read only"),
         (bytearray(100), 4, "offset: .*multiple of 8"),
         (np.zeros(100)[::2], 0, "memory: it is not in one piece"),
         (np.zeros((10, 10), order="F"), 0, "memory: it is not in one piece"),
         (np.zeros(100)[::-1], 0, "memory: it is not in one piece"),
-        ("text", 0, "array: str does not give"),
-        (3, 0, "array: int does not give"),
+        ("text", 0, "memory: str has no memory"),
+        (3, 0, "memory: int has no memory"),
     ],
 )
 def test_other_memory_is_refused(memory: Any, offset: int, why: str) -> None:

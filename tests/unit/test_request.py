@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 
 import aiopip
 from aiopip._request import INHERIT, NULL, PIPID_ANY, TO_STDOUT, SpawnRequest, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def packed(program: Any = "prog", *args: Any, **options: Any) -> SpawnRequest:
@@ -149,3 +152,18 @@ def test_packed_strings_can_be_told_apart(args: list[bytes], env: dict[bytes, by
     assert request.envp.count(b"\0") == request.envc
     variables = [line.partition(b"=") for line in request.envp.split(b"\0")[:-1]]
     assert {name: value for name, _, value in variables} == env
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("pipid", lambda: packed(pipid="a")),
+        ("pipid", lambda: packed(pipid=1.0)),
+        ("max_tasks", lambda: aiopip.Root(max_tasks=1.5)),  # type: ignore[arg-type]
+        ("grace_s", lambda: aiopip.Root(grace_s="x")),  # type: ignore[arg-type]
+        ("offset", lambda: aiopip.Lock(offset="a")),  # type: ignore[arg-type]
+    ],
+)
+def test_argument_of_another_type_is_named(name: str, call: Callable[[], Any]) -> None:
+    with pytest.raises(TypeError, match=f"^{name}: .* is no "):
+        call()
