@@ -12,7 +12,15 @@ import functools
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiopip._native import ffi, lib
+try:
+    from aiopip._native import ffi, lib
+except ModuleNotFoundError as error:
+    if error.name != "aiopip._native":
+        raise
+    raise ImportError(
+        "these are aiopip's sources, whose native part is not built: install them (pip install .) "
+        "and leave their folder, which hides what is installed"
+    ) from None
 from aiopip._records import Ended, Exported, Failed, Reclaimed, Record, Released, Started, Usage
 from aiopip._statistics import RootStatistics
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +66,11 @@ def test_other_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     with pytest.raises(ImportError, match="aarch64"):
         check_platform()
+
+
+def test_sources_that_are_not_built_say_so() -> None:
+    folder = Path(__file__).parents[2]
+    line = [sys.executable, "-c", "import aiopip"]
+    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ImportError: these are aiopip's sources")
