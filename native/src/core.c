@@ -203,10 +203,17 @@ static int make_core(const struct aiopip_options *options, struct core **out)
 }
 
 /* Holds outlive the clients: the threads are gone then, the memory that is held is not. */
+void core_keep(struct core *core)
+{
+    core_lock(core);
+    core->references++;
+    core_unlock(core, SIDE_PROCESS);
+}
+
 void core_release(struct core *core)
 {
+    core_lock(core);
     bool last = --core->references == 0;
-
     core_unlock(core, SIDE_PROCESS);
     if (last)
         free_core(core);
@@ -322,7 +329,6 @@ static void drop_core(void)
 
     the_core = NULL;
     stop_core(core);
-    core_lock(core);
     core_release(core);
 }
 

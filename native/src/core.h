@@ -227,7 +227,8 @@ void core_post_released(struct core *core);
  * which is the last to do so, frees these. */
 void core_sync_clients(struct core *core, enum core_side side, int self_pidfd);
 
-/* Drop a reference; frees the core with the last one.  Under the lock, which is released. */
+/* Take a reference, or drop one, which frees the core with the last.  Not under the lock. */
+void core_keep(struct core *core);
 void core_release(struct core *core);
 
 /* start.c: start a task, or post why not.  Spawner only; the request is the caller's. */

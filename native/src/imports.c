@@ -2,7 +2,7 @@
  *
  * imports.c: what is imported, by the root and by tasks, as their programs hold it.
  *
- * A root's hold keeps the core, too: a Region may outlive its Root.
+ * A hold of a root keeps its core, too: a Region may outlive its Root.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,38 +12,26 @@
 #include "core.h"
 #include "exports.h"
 #include "holds.h"
-#include "kill_points.h"
 
 struct aiopip_hold {
     struct aiopip_peer *self;
-    uint32_t export;              /* our hold of the export */
-    int64_t origin;               /* of whom its exporter has it from, or -1 */
-    uintptr_t start, end;         /* of it, as our holds say it */
-    struct export_record *record; /* a copy of our own */
+    struct import import; /* the record is a copy of our own */
+    uintptr_t start, end; /* of it, as our holds say it */
 };
 
-static struct aiopip_hold *make_hold(struct aiopip_peer *self, const struct export_record *record)
+static struct aiopip_hold *make_hold(struct aiopip_peer *self, const struct import *import)
 {
-    size_t bytes = export_record_bytes(record);
+    size_t bytes = export_record_bytes(import->record);
     struct aiopip_hold *hold = malloc(sizeof *hold + bytes);
 
     if (!hold)
         return NULL;
-    hold->record = memcpy(hold + 1, record, bytes);
     hold->self = self;
-    hold->start = record->start;
-    hold->end = record->end;
+    hold->import = *import;
+    hold->import.record = memcpy(hold + 1, import->record, bytes);
+    hold->start = import->record->start;
+    hold->end = import->record->end;
     return hold;
-}
-
-/* A root's holds keep its core. */
-static void count_hold(struct core *core)
-{
-    if (!core)
-        return;
-    core_lock(core);
-    core->references++;
-    core_unlock(core, SIDE_PROCESS);
 }
 
 static void drop(struct aiopip_peer *self, uint32_t entry)
@@ -56,6 +44,13 @@ static void drop(struct aiopip_peer *self, uint32_t entry)
     core_lock(self->core);
     core_let_go(self->core, (int32_t)number);
     core_unlock(self->core, SIDE_PROCESS);
+}
+
+static void drop_import(struct aiopip_peer *self, const struct import *import)
+{
+    drop(self, import->hold);
+    if (import->origin >= 0)
+        drop(self, (uint32_t)import->origin);
 }
 
 int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const char *name,
@@ -73,19 +68,15 @@ int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const c
     int result = peer_import(peer, (uint32_t)number, name, name_bytes, &import);
     if (result < 0)
         return result;
-    struct aiopip_hold *made = make_hold(peer, import.record);
+    struct aiopip_hold *made = make_hold(peer, &import);
     if (!made) {
-        drop(peer, import.hold);
-        if (import.origin >= 0)
-            drop(peer, (uint32_t)import.origin);
+        drop_import(peer, &import);
         return -ENOMEM;
     }
-    made->export = import.hold;
-    made->origin = import.origin;
     /* Behind the copy: the record is memory of the exporter's too, which may have ended by now, and
      * the reaper unmaps what no hold names. */
     peer_narrow(peer, &import, made->start, made->end);
-    count_hold(peer->core);
+    aiopip_peer_keep(peer);
     *hold = made;
     return 0;
 }
@@ -118,7 +109,7 @@ int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generatio
 
 void aiopip_hold_array(const aiopip_hold *hold, struct aiopip_array *array)
 {
-    const struct export_record *record = hold->record;
+    const struct export_record *record = hold->import.record;
 
     *array = (struct aiopip_array){.address = record->address,
                                    .start = hold->start,
@@ -133,7 +124,8 @@ void aiopip_hold_array(const aiopip_hold *hold, struct aiopip_array *array)
 /* Where the memory is: its exporter's, or that of the one from whom the exporter has it. */
 static uint64_t word_of(const struct aiopip_hold *hold)
 {
-    uint32_t entry = hold->origin >= 0 ? (uint32_t)hold->origin : hold->export;
+    const struct import *import = &hold->import;
+    uint32_t entry = import->origin >= 0 ? (uint32_t)import->origin : import->hold;
 
     return atomic_load(&holds_at(hold->self->sharing, entry)->word);
 }
@@ -158,44 +150,35 @@ int aiopip_hold_narrow(const aiopip_hold *hold, uintptr_t address, size_t bytes,
 
     if (self->pid != getpid())
         return -ESRCH;
-    struct aiopip_hold *made = make_hold(self, hold->record);
+    struct aiopip_hold *made = make_hold(self, &hold->import);
     if (!made)
         return -ENOMEM;
     made->start = address;
     made->end = address + bytes;
-    uint64_t exported = atomic_load(&holds_at(self->sharing, hold->export)->word);
-    int64_t first = peer_take_over(self, exported, made->start, hold->origin >= 0 ? 0 : made->end);
-    int64_t second = hold->origin < 0 || first < 0
-                         ? -1
-                         : peer_take_over(self, word_of(hold), made->start, made->end);
-    if (first < 0 || (hold->origin >= 0 && second < 0)) {
+    struct import *import = &made->import;
+    bool forwarded = import->origin >= 0;
+    uint64_t exported = atomic_load(&holds_at(self->sharing, hold->import.hold)->word);
+    int64_t first = peer_take_over(self, exported, made->start, forwarded ? 0 : made->end);
+    if (first >= 0 && forwarded)
+        import->origin = peer_take_over(self, word_of(hold), made->start, made->end);
+    if (first < 0 || (forwarded && import->origin < 0)) {
         if (first >= 0)
             drop(self, (uint32_t)first);
         free(made);
         return -ENOMEM;
     }
-    made->export = (uint32_t)first;
-    made->origin = second;
-    holds_settle(self->sharing, (uint32_t)first);
-    if (second >= 0)
-        holds_settle(self->sharing, (uint32_t)second);
-    count_hold(self->core);
+    import->hold = (uint32_t)first;
+    peer_settle(self, import);
+    aiopip_peer_keep(self);
     *narrow = made;
     return 0;
 }
 
 void aiopip_hold_release(aiopip_hold *hold)
 {
-    struct core *core = hold->self->core;
-
     if (hold->self->pid == getpid()) {
-        drop(hold->self, hold->export);
-        if (hold->origin >= 0)
-            drop(hold->self, (uint32_t)hold->origin);
-        if (core) {
-            core_lock(core);
-            core_release(core);
-        }
+        drop_import(hold->self, &hold->import);
+        aiopip_peer_release(hold->self);
     }
     free(hold);
 }

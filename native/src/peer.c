@@ -126,14 +126,20 @@ void peer_look(struct control *control, uint32_t number)
     shared_wake_spawner(control);
 }
 
+/* Of a task that has ended less is held than before: more of its memory may go. */
+static void look_if_ended(struct control *control, uint32_t number)
+{
+    if (number != PEER_ROOT && atomic_load(&control->slots[number].state) == SLOT_ENDED)
+        peer_look(control, number);
+}
+
 void peer_tell_dropped(struct control *control, uint64_t word)
 {
     uint32_t number = holds_peer(word);
 
     if (holds_is_of_export(word) && atomic_load(&shared_peer(control, number)->wants_releases))
         peer_ring(control, number);
-    if (number != PEER_ROOT && atomic_load(&control->slots[number].state) == SLOT_ENDED)
-        peer_look(control, number);
+    look_if_ended(control, number);
 }
 
 bool peer_is_to_come(struct control *control, uint32_t number)
@@ -408,7 +414,6 @@ void peer_narrow(struct aiopip_peer *self, const struct import *import, uintptr_
                  uintptr_t end)
 {
     struct hold_entry *entry = holds_at(self->sharing, import->hold);
-    uint32_t number = holds_peer(atomic_load(&entry->word));
 
     /* Narrower by two stores: whoever reads in between sees more.  Where we have it from somebody
      * else, nothing of the exporter's own memory has to stay. */
@@ -417,8 +422,7 @@ void peer_narrow(struct aiopip_peer *self, const struct import *import, uintptr_
     KILL_POINT(IMPORT_NARROWED);
     peer_settle(self, import);
     /* The reaper may have seen that all is held, and put the rest aside. */
-    if (number != PEER_ROOT && atomic_load(&self->control->slots[number].state) == SLOT_ENDED)
-        peer_look(self->control, number);
+    look_if_ended(self->control, holds_peer(atomic_load(&entry->word)));
 }
 
 void peer_expect(struct aiopip_peer *self, uint32_t number, struct aiopip_word *word)
@@ -434,9 +438,9 @@ void peer_expect(struct aiopip_peer *self, uint32_t number, struct aiopip_word *
 
 /* ---- Exporting -------------------------------------------------------------------------------- */
 
-/* The hold by which we have memory that is somebody else's; NULL when it is our own, though we may have
- * imported that, too: then each export is withdrawn for itself.  One of just what
- * was imported before one of all that a peer has.  Under the table's lock nobody drops one. */
+/* The hold by which we have memory that is somebody else's; NULL when it is our own, though we may
+ * have imported that, too: then each export is withdrawn for itself.  One of just what was imported
+ * before one of all that a peer has.  Under the table's lock nobody drops one. */
 static const struct hold_entry *hold_of(const struct aiopip_peer *self, uintptr_t start,
                                         uintptr_t end)
 {

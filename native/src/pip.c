@@ -97,8 +97,8 @@ static int import(struct aiopip_peer *self, int pipid, const char *name, size_t 
                   void **address)
 {
     int64_t number = pipid == PIP_PIPID_MYSELF ? self->number : peer_number(self, pipid);
-    struct import import = {.generation =
-                                0}; /* then that of the task that is there, or comes, first */
+    /* The generation: then that of the task that is there, or comes, first. */
+    struct import import = {.generation = 0};
     struct aiopip_word word;
     int result;
 

@@ -27,19 +27,14 @@ aiopip_peer *aiopip_peer_of_client(aiopip_client *client)
 
 void aiopip_peer_keep(aiopip_peer *peer)
 {
-    if (!peer->core || peer->pid != getpid())
-        return;
-    core_lock(peer->core);
-    peer->core->references++;
-    core_unlock(peer->core, SIDE_PROCESS);
+    if (peer->core && peer->pid == getpid())
+        core_keep(peer->core);
 }
 
 void aiopip_peer_release(aiopip_peer *peer)
 {
-    if (!peer->core || peer->pid != getpid())
-        return;
-    core_lock(peer->core);
-    core_release(peer->core);
+    if (peer->core && peer->pid == getpid())
+        core_release(peer->core);
 }
 
 int32_t aiopip_peer_pipid(const aiopip_peer *peer)
@@ -101,9 +96,7 @@ int aiopip_released(aiopip_peer *peer, uint64_t *ids, int count)
     /* Whoever waits still sets it again: we, for all that are withdrawn by now, or another thread. */
     atomic_store(&peer->peer->wants_releases, 0);
     for (uint32_t index = 0; exports_next_withdrawn(peer->sharing, &index, &id); index++) {
-        if (found < count ? is_held(peer, id) || !peer_free_export(peer, id) : is_held(peer, id))
-            continue;
-        if (found < count)
+        if (!is_held(peer, id) && found < count && peer_free_export(peer, id))
             ids[found++] = id;
     }
     return found;
