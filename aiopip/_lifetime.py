@@ -23,7 +23,7 @@ from aiopip._errors import (
     call_error,
 )
 from aiopip._ffi import open_client
-from aiopip._loop import Loop
+from aiopip._loop import running_loop
 from aiopip._peers import set_root_peer
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def open_core(root: Root, max_tasks: int) -> Core:
     """
     if _process.forked:
         raise ForkedError
-    loop = Loop()
+    loop = running_loop()
     with _process.lock:
         if _process.is_open():
             _end_stranded()

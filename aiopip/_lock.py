@@ -19,7 +19,7 @@ from aiopip._errors import (
     whole_number,
 )
 from aiopip._ffi import LOCK_BYTES, READONLY, Peer, wait
-from aiopip._loop import Loop
+from aiopip._loop import running_loop
 from aiopip._peers import current_peer
 from aiopip._region import Region
 from aiopip._waiter import Wait, end_ns, wait_in_thread
@@ -135,7 +135,7 @@ class Lock:
                 if result in (0, -errno.EOWNERDEAD):
                     peer.release_lock(self._address)
 
-            result = await wait_in_thread(Loop(), poll, lost)
+            result = await wait_in_thread(running_loop(), poll, lost)
         self._taken(result)
 
     def acquire_nowait(self) -> None:

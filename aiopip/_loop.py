@@ -1,101 +1,207 @@
-"""All that aiopip asks of an event loop, for asyncio (and uvloop, which has its interface).
+"""All that aiopip asks of an event loop.
 
-Another kind of loop is another class with these methods, and a future with `set_result`, `done`,
-`cancelled` and `result` that can be awaited.  Waiting in the rest of the package is `await future`,
-and what is done when that is interrupted stands under `except BaseException`, since each kind of
-loop has a cancellation of its own.
+Waiting in the package is `await future`, and what is done when that is interrupted stands under
+`except BaseException`, since each kind of loop has a cancellation of its own.  One kind is one
+module: `_loop_asyncio`, for uvloop too, and `_loop_trio`, which is imported where trio runs.
 """
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import anyio
 
 from aiopip._errors import WrongThreadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    if sys.version_info < (3, 11):
+        from exceptiongroup import BaseExceptionGroup
+    from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
 
-Future = asyncio.Future
+T = TypeVar("T")
 
 
-class Loop:
-    """The running event loop of this thread."""
+class Future(Protocol[T]):
+    """What one coroutine waits for, and the loop's thread sets."""
 
-    __slots__ = ("_loop", "_thread", "create_future")
+    def done(self) -> bool:
+        """Whether it was set, or the one who waited was interrupted."""
+
+    def cancelled(self) -> bool:
+        """Whether the one who waited was interrupted before it was set."""
+
+    def result(self) -> T:
+        """What it was set to."""
+
+    def set_result(self, result: T, /) -> None:
+        """Set it, and wake who waits; only when it is not done."""
+
+    def __await__(self) -> Generator[Any, Any, T]: ...
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Prevent it."""
+
+
+class Body(ABC):
+    """The body of a block, from `Loop.body()` until `leave`: it can be cancelled by itself."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Cancel what the body waits for; without effect behind `leave`."""
+
+    @abstractmethod
+    def leave(self, error: BaseException | None) -> BaseException | None:
+        """End the body, in the coroutine that began it.
+
+        Args:
+            error: what the body raised.
+
+        Returns:
+            What is left of it when the cancellation by `cancel` is taken away.
+        """
+
+
+class Loop(ABC):
+    """The event loop that runs in this thread, from `running_loop()`.
+
+    Attributes:
+        create_future: makes a future, for one coroutine to wait for.
+    """
 
     create_future: Callable[[], Future[Any]]
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.create_future = self._loop.create_future
 
     def check_thread(self) -> None:
         """Raise WrongThreadError in a thread other than the loop's, and in another loop there."""
         if threading.get_ident() != self._thread:
             raise WrongThreadError
-        running = asyncio._get_running_loop()  # noqa: SLF001  the one that is None, and raises not
-        if running is not None and running is not self._loop:
+        if not self._is_none_or_this():
             raise WrongThreadError(
                 "the Root belongs to another event loop than the one that runs here; use it in the "
                 "loop in which it was entered"
             )
 
-    @property
-    def gone(self) -> bool:
-        """Whether the loop was closed: nothing will ever run in it again."""
-        return self._loop.is_closed()
+    @abstractmethod
+    def _is_none_or_this(self) -> bool:
+        """Whether in this thread this loop runs, or none does."""
 
+    @property
+    @abstractmethod
+    def gone(self) -> bool:
+        """Whether the loop has ended: nothing will ever run in it again."""
+
+    @abstractmethod
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back, in the loop, whenever the descriptor is readable."""
-        self._loop.add_reader(fd, callback)
 
+    @abstractmethod
     def unwatch(self, fd: int) -> None:
         """End what `watch` began."""
-        self._loop.remove_reader(fd)
 
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """Call back once; the result's `cancel()` prevents it."""
-        return self._loop.call_later(delay_s, callback)
+    @abstractmethod
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        """Call back once."""
 
+    @abstractmethod
     def call_from_thread(self, callback: Callable[[Any], None], argument: Any) -> None:
-        """Call back in the loop, from any thread; RuntimeError when it is closed."""
-        self._loop.call_soon_threadsafe(callback, argument)
-
-    def report(self, message: str, error: BaseException) -> None:
-        """Hand an error that nobody awaits to the loop's exception handler."""
-        self._loop.call_exception_handler({"message": message, "exception": error})
-
-    async def settle(self, future: Future[Any]) -> BaseException | None:
-        """Wait until a future is done, whatever comes.
-
-        Args:
-            future: it is not cancelled, and its result is left in it.
-
-        Returns:
-            The first cancellation, or KeyboardInterrupt, that came meanwhile: the caller raises it.
+        """Call back in the loop, from any thread or signal handler.
 
         Raises:
+            RuntimeError: the loop has ended.
+        """
+
+    @abstractmethod
+    def report(self, message: str, error: BaseException) -> None:
+        """Tell of an error that nobody awaits."""
+
+    @abstractmethod
+    async def checkpoint(self) -> None:
+        """What a call does that has nothing to wait for: where that is customary, let others run.
+
+        Before anything was changed: it may be cancelled.
+        """
+
+    @abstractmethod
+    async def until(self, future: Future[Any]) -> None:
+        """Wait for a future, and leave it as it is when that is interrupted."""
+
+    def shield(self) -> AbstractContextManager[object]:
+        """A block in which cancellation is not repeated.
+
+        anyio's and trio's cancellation interrupts each wait from then on; who has taken note of it
+        and has to wait nevertheless does so in here.  The cancel() of an asyncio task, and a
+        KeyboardInterrupt, get through.
+        """
+        return anyio.CancelScope(shield=True)
+
+    async def settle(self, future: Future[Any]) -> None:
+        """Wait until a future is done, though this coroutine is cancelled, perhaps again.
+
+        Raises:
+            KeyboardInterrupt: one came meanwhile; the future is done all the same.
             GeneratorExit: the coroutine is being closed and may wait no more.
         """
-        first = interruption = None
+        kept = None
         try:
-            while not future.done():
-                interruption = await _wait(future)
-                first = first or interruption
-            return first
+            with self.shield():
+                while not future.done():
+                    kept = await self._interruption(future) or kept
+            if kept is not None:
+                raise kept
         finally:
-            del first, interruption  # their tracebacks refer to frames that refer to them
+            del kept  # its traceback refers to this frame
+
+    async def _interruption(self, future: Future[Any]) -> BaseException | None:
+        """Wait for a future; what interrupted that, unless it is the caller's cancellation."""
+        try:
+            await self.until(future)
+        except GeneratorExit:
+            raise
+        except anyio.get_cancelled_exc_class():
+            return None
+        except BaseException as error:  # noqa: BLE001  raised by `settle`
+            return error
+        return None
+
+    @abstractmethod
+    def body(self) -> Body:
+        """Begin the body of a block in the running coroutine."""
+
+    @abstractmethod
+    def join(
+        self, interruption: BaseException, errors: BaseExceptionGroup[BaseException]
+    ) -> BaseException:
+        """What to raise where a block was interrupted and has errors, too.
+
+        Args:
+            interruption: a cancellation from outside, or a KeyboardInterrupt.
+            errors: an exception group.
+        """
 
 
-async def _wait(future: Future[Any]) -> BaseException | None:
-    try:
-        # Unlike `await future`, this leaves the future alone when it is cancelled.
-        await asyncio.wait([future])
-    except GeneratorExit:
-        raise
-    except BaseException as interruption:  # noqa: BLE001  the caller of `settle` raises it
-        return interruption
-    return None
+def running_loop() -> Loop:
+    """The running event loop of this thread.
+
+    Raises:
+        RuntimeError: none runs.
+    """
+    if "trio" in sys.modules:
+        import sniffio
+
+        if sniffio.current_async_library() == "trio":
+            from aiopip._loop_trio import TrioLoop
+
+            return TrioLoop()
+    from aiopip._loop_asyncio import AsyncioLoop
+
+    return AsyncioLoop()

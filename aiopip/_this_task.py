@@ -18,7 +18,7 @@ from aiopip._errors import (
 from aiopip._exports import Export, Exports
 from aiopip._ffi import MAX_TASKS, PIPID_ROOT, Hold, Peer, Word, wait
 from aiopip._imports import encode_name
-from aiopip._loop import Loop
+from aiopip._loop import running_loop
 from aiopip._peers import task_peer
 from aiopip._region import Region
 from aiopip._waiter import Job, Wait, end_ns, the_waiter, wait_in_thread
@@ -145,7 +145,7 @@ class ThisTask:
         attempt = self._attempt(source, name)
         result = attempt()
         if isinstance(result, Wait):
-            waited: Hold | int = await wait_in_thread(Loop(), attempt, _release)
+            waited: Hold | int = await wait_in_thread(running_loop(), attempt, _release)
             return _region(waited, source, name)
         return _region(result, source, name)
 
