@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import enum
 import errno
-import signal
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING
 
 from aiopip._collect import Collector
+from aiopip._ending import Ending
 from aiopip._errors import (
     ClosedError,
     ForkedError,
@@ -34,7 +34,7 @@ from aiopip._status import ExitStatus
 from aiopip._task import Task
 
 if TYPE_CHECKING:
-    from aiopip._loop import Future, Loop
+    from aiopip._loop import Loop
     from aiopip._request import SpawnRequest
     from aiopip._state import TaskState
 
@@ -52,18 +52,10 @@ class Phase(enum.Enum):
     FORKED = "forked"
 
 
-class Ending(enum.Enum):
-    """How a block's tasks come to their end."""
-
-    WAIT = "by themselves"
-    TERMINATE = "by SIGTERM, and SIGKILL after the grace"
-    KILL = "by SIGKILL"
-
-
 class Core:
     """The inside of one open Root."""
 
-    def __init__(self, client: Client, loop: Loop, max_tasks: int) -> None:
+    def __init__(self, client: Client, loop: Loop, max_tasks: int, grace_s: float) -> None:
         self.client = client
         self.loop = loop
         self.phase = Phase.OPEN
@@ -75,8 +67,8 @@ class Core:
         self.peer = client.peer()
         self.exports = Exports(self.peer, self.check)
         self.listeners = Listeners(loop.create_future)
+        self.ending = Ending(self, loop, grace_s)
         self._records: deque[Record] = deque()
-        self._idle: Future[None] | None = None
         loop.watch(client.fd(), self.drain)
 
     def check(self) -> None:
@@ -132,11 +124,6 @@ class Core:
             state.shared = self.client.shares(state.pipid, state.generation) != 0
         return state.shared
 
-    def kill_all(self, signum: int = signal.SIGKILL) -> None:
-        """Send all live tasks a signal; those that have ended unnoticed do not matter."""
-        for state in self.live.values():
-            self.client.kill(state.pipid, state.generation, signum)
-
     # Events
 
     def drain(self) -> None:
@@ -176,7 +163,7 @@ class Core:
     def _failed(self, record: Failed) -> None:
         del self.live[record.pipid, record.generation]
         self.launcher.failed(record)
-        self._check_idle()
+        self.ending.check()
 
     def _exported(self, record: Exported) -> None:
         state = self.live.get((record.pipid, record.generation))
@@ -201,7 +188,7 @@ class Core:
         state.unacknowledged = record.acknowledge
         if self.launcher.ended(state):
             self._report(state, status)
-        self._check_idle()
+        self.ending.check()
         if record.status_lost:
             warnings.warn(
                 f"the status of {state} was taken by another wait in this process; 255 is reported",
@@ -214,28 +201,35 @@ class Core:
             self.listeners.publish(Exited(self.collector.open[state], status))
         self.collector.end(state)
 
-    def _check_idle(self) -> None:
-        if self._idle is not None and not self.live and not self._idle.done():
-            self._idle.set_result(None)
-
     # The end
 
-    def _when_idle(self) -> Future[None]:
-        """A future that is set when no task is alive."""
-        self._idle = self.loop.create_future()
-        self._check_idle()
-        return self._idle
+    @property
+    def idle(self) -> bool:
+        """Whether no task is alive."""
+        return not self.live
 
-    async def leave(self, failed: bool, grace_s: float) -> None:
+    def refresh(self) -> None:
+        """Take the events that wait; while the Root is being left, no task may be started."""
+        self.drain()
+        self.launcher.close()
+
+    def signal_all(self, signum: int) -> None:
+        """Send all live tasks a signal; those that have ended unnoticed do not matter."""
+        for state in self.live.values():
+            self.client.kill(state.pipid, state.generation, signum)
+
+    async def leave(self, failed: bool) -> None:
         """End the block: wait for all tasks, or end them; `Root.__aexit__` has the contract."""
         self.phase = Phase.CLOSING
+        interruption = None
         try:
-            interruption = await self._end_all(Ending.TERMINATE if failed else Ending.WAIT, grace_s)
+            self.refresh()
+            interruption = await self.ending.wait(failed)
             self._shut()
         except BaseException:
             # GeneratorExit: the coroutine is being closed, and may wait no more.  KeyboardInterrupt
             # is raised by a signal handler, between any two instructions, so between those of
-            # `_end_all` that catch it, too.
+            # `Ending` that catch it, too.
             if self.phase is not Phase.CLOSED:
                 self.abort()
             raise
@@ -244,43 +238,6 @@ class Core:
                 raise interruption
         finally:
             del interruption  # its traceback refers to this frame
-
-    async def _end_all(self, ending: Ending, grace_s: float) -> BaseException | None:
-        """Wait until all tasks are reaped; each interruption makes it more urgent.
-
-        Returns:
-            The first interruption.
-        """
-        first = interruption = None
-        try:
-            while (interruption := await self._try_to_end(ending, grace_s)) is not None:
-                first = first or interruption
-                ending = Ending.TERMINATE if ending is Ending.WAIT else Ending.KILL
-            return first
-        finally:
-            del first, interruption  # their tracebacks refer to frames that refer to them
-
-    async def _try_to_end(self, ending: Ending, grace_s: float) -> BaseException | None:
-        """Wait until all tasks are reaped, or return what interrupts it."""
-        timer = None
-        try:
-            self.drain()
-            self.launcher.close()
-            if ending is Ending.KILL or (ending is Ending.TERMINATE and not grace_s):
-                self.kill_all()
-            elif ending is Ending.TERMINATE:
-                self.kill_all(signal.SIGTERM)
-                self.kill_all(signal.SIGCONT)  # a stopped task gets the SIGTERM when it goes on
-                timer = self.loop.call_later(grace_s, self.kill_all)
-            await self._when_idle()
-        except GeneratorExit:
-            raise
-        except BaseException as interruption:  # noqa: BLE001  `leave` raises it
-            return interruption
-        finally:
-            if timer is not None:
-                timer.cancel()
-        return None
 
     def abort(self) -> int:
         """Kill and reap all tasks and close, blocking for ABORT_MS at the most.

@@ -215,6 +215,6 @@ class Launcher:
             launch.answer(None)
         self._waiting.clear()
         for launch in self._launches.values():
-            if not launch.answered.done():
+            if not launch.answered.done() and not launch.closing:
                 launch.closing = True
                 self._give_up(launch)

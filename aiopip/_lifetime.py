@@ -49,7 +49,7 @@ class _Process:
 _process = _Process()
 
 
-def open_core(root: Root, max_tasks: int) -> Core:
+def open_core(root: Root, max_tasks: int, grace_s: float) -> Core:
     """Open the native core for a Root, in the running loop.
 
     Raises:
@@ -70,7 +70,7 @@ def open_core(root: Root, max_tasks: int) -> Core:
         )
         if isinstance(client, int):
             raise _open_error(-client)
-        _process.root, _process.core = root, Core(client, loop, max_tasks)
+        _process.root, _process.core = root, Core(client, loop, max_tasks, grace_s)
         set_root_peer(_process.core.peer)
         return _process.core
 

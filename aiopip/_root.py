@@ -107,7 +107,7 @@ class Root:
         """
         if self._core is not None:
             raise ClosedError("this Root was entered before; make another one")
-        self._core = open_core(self, self._max_tasks)
+        self._core = open_core(self, self._max_tasks, self._grace_s)
         return self
 
     async def __aexit__(
@@ -122,7 +122,7 @@ class Root:
             return
         core.check()
         try:
-            await core.leave(exc_type is not None, self._grace_s)
+            await core.leave(exc_type is not None)
         finally:
             close_core(core)
 
@@ -275,7 +275,7 @@ class Root:
 
         Source: `pip_kill_all_child_tasks(3)`
         """
-        self._open().kill_all(signal)
+        self._open().signal_all(signal)
 
     def abort(self) -> None:
         """Kill and reap all tasks at once and close the Root, without giving others a turn.
