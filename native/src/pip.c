@@ -74,7 +74,14 @@ int pip_named_export(void *address, const char *format, ...)
 
 /* ---- Imports ---------------------------------------------------------------------------------- */
 
-/* What was found stays held until this task ends: once, however often it is imported. */
+static bool covers(const struct hold_entry *wide, const struct hold_entry *narrow)
+{
+    return atomic_load(&wide->start) <= atomic_load(&narrow->start) &&
+           atomic_load(&wide->end) >= atomic_load(&narrow->end);
+}
+
+/* What was found stays held until this task ends: once, however often it is imported.  What was
+ * forwarded holds a part of its first exporter's memory, which is no replacement for all of it. */
 static void keep_hold(struct aiopip_peer *self, uint32_t hold)
 {
     struct hold_entry *kept = holds_at(self->sharing, hold);
@@ -84,7 +91,7 @@ static void keep_hold(struct aiopip_peer *self, uint32_t hold)
     uint32_t index = 0;
     const struct hold_entry *other;
     while ((other = holds_next(self->sharing, &index, HOLDS_OF_EXPORT, word)) != NULL &&
-           !other->stays)
+           !(other->stays && covers(other, kept)))
         index++;
     kept->stays = !other;
     table_unlock(&self->sharing->holds);

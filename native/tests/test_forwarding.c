@@ -319,6 +319,33 @@ static void test_c_import_of_a_forwarded_array(void)
     end(&chain);
 }
 
+/* Of the first exporter the forwarded array holds that array alone; who imports from it, too, holds
+ * all of it, in either order. */
+static void test_c_import_from_the_first_exporter_holds_all_of_it(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct chain chain = begin(false, false);
+        struct puppet *c = &chain.c;
+        uint8_t *more = puppet_make(&chain.a, PAGE);
+
+        puppet_release(c, chain.of_b);
+        fill(more, PAGE, SEED);
+        for (int j = 0; j < 10; j++) {
+            bool from_first = j % 2 == i;
+            puppet_seek(c, from_first ? &chain.a : &chain.b, from_first ? "x" : "y");
+            CHECK_EQUAL(puppet_do(c, PUPPET_PIP_IMPORT), 0);
+        }
+        puppet_kill(&chain.a);
+        puppet_acknowledge(&chain.a);
+        CHECK_SOON(statistics_of(chain.client).reclaiming == 0);
+        CHECK_EQUAL(statistics_of(chain.client).held, 1);
+        CHECK(is_there(&chain));
+        CHECK_EQUAL(check_mappings_in((uintptr_t)more, (uintptr_t)more + PAGE), 1);
+        CHECK(is_intact(more, PAGE, SEED));
+        end(&chain);
+    }
+}
+
 int main(void)
 {
     RUN(test_first_exporter_waits_for_the_last_importer);
@@ -332,5 +359,6 @@ int main(void)
     RUN(test_array_comes_home);
     RUN(test_slot_of_the_one_between_is_used_again);
     RUN(test_c_import_of_a_forwarded_array);
+    RUN(test_c_import_from_the_first_exporter_holds_all_of_it);
     return 0;
 }
