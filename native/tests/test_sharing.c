@@ -1,54 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
  * test_sharing.c: exports and imports between the root and tasks, in all directions: what is found,
- * who holds it, what wakes who waits.
+ * and who holds it.
  */
 #include <sys/mman.h>
 
-#include "core.h"
 #include "exports.h"
-#include "puppets.h"
+#include "scene.h"
 
 #define MANY 10000
 #define HELD_OF_MANY 20
 #define PAGE 4096
 
-/* The root, and two tasks. */
-struct scene {
-    aiopip_client *client;
-    struct puppet puppets[3];
-};
-
-static struct scene begin(void)
-{
-    struct scene scene = {.client = open_client(4)};
-
-    scene.puppets[0] = puppet_root(scene.client);
-    scene.puppets[1] = puppet_start(scene.client);
-    scene.puppets[2] = puppet_start(scene.client);
-    return scene;
-}
-
-static void end(struct scene *scene)
-{
-    for (int i = 0; i < 3; i++) {
-        if (i > 0)
-            puppet_exit(&scene->puppets[i]);
-        puppet_forget(&scene->puppets[i]);
-    }
-    check_clean(scene->client);
-    close_client(scene->client);
-}
-
 /* With each of the three as exporter, and each as importer. */
 static void for_all_pairs(void (*play)(struct puppet *, struct puppet *))
 {
-    struct scene scene = begin();
+    struct scene scene = scene_begin();
 
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
             play(&scene.puppets[i], &scene.puppets[j]);
-    end(&scene);
+    scene_end(&scene);
 }
 
 /* ---- What is found ---------------------------------------------------------------------------- */
@@ -179,7 +151,7 @@ static void test_names_of_one_hash_are_two(void)
 
 static void test_what_nobody_has_is_refused(void)
 {
-    struct scene scene = begin();
+    struct scene scene = scene_begin();
     struct puppet *root = &scene.puppets[0], *task = &scene.puppets[1];
     struct aiopip_word word;
 
@@ -195,7 +167,7 @@ static void test_what_nobody_has_is_refused(void)
     CHECK_EQUAL(aiopip_generation(root->peer, 3), 0);
     CHECK_EQUAL(aiopip_generation(root->peer, task->task.pipid), task->task.generation);
     CHECK_EQUAL(aiopip_peer_pipid(root->peer), AIOPIP_PIPID_ROOT);
-    end(&scene);
+    scene_end(&scene);
 }
 
 static void use_after_fork(const void *argument)
@@ -215,7 +187,7 @@ static void use_after_fork(const void *argument)
 
 static void test_forked_child_shares_nothing(void)
 {
-    struct scene scene = begin();
+    struct scene scene = scene_begin();
     struct puppet *root = &scene.puppets[0], *task = &scene.puppets[1];
     uint8_t *memory = puppet_make(root, PAGE);
 
@@ -228,7 +200,7 @@ static void test_forked_child_shares_nothing(void)
     CHECK_EQUAL(puppet_do(root, PUPPET_RELEASED), 0);
     CHECK_EQUAL(puppet_release(task, task->order->hold), 0);
     puppet_await_release(root, root->order->id);
-    end(&scene);
+    scene_end(&scene);
 }
 
 /* ---- Who holds it ----------------------------------------------------------------------------- */
@@ -268,7 +240,7 @@ static void test_withdraw_says_whether_it_is_held(void)
 /* The exporter sleeps already when the hold goes. */
 static void test_release_wakes_a_task_that_waits(void)
 {
-    struct scene scene = begin();
+    struct scene scene = scene_begin();
 
     for (int i = 0; i < 3; i++) {
         struct puppet *task = &scene.puppets[1], *importer = &scene.puppets[i];
@@ -282,7 +254,7 @@ static void test_release_wakes_a_task_that_waits(void)
         CHECK_EQUAL(puppet_await(task), 1);
         CHECK_EQUAL(task->order->ids[0], task->order->id);
     }
-    end(&scene);
+    scene_end(&scene);
 }
 
 /* An end releases, too: whether it was killed, and whether it exported and is acknowledged. */
@@ -361,18 +333,18 @@ static void check_many(struct puppet *exporter, struct puppet *importer, int cou
 
 static void test_many_exports_are_told_apart(void)
 {
-    struct scene scene = begin();
+    struct scene scene = scene_begin();
 
     check_many(&scene.puppets[0], &scene.puppets[1], MANY);
     check_many(&scene.puppets[1], &scene.puppets[0], MANY / 10);
     check_many(&scene.puppets[1], &scene.puppets[2], MANY / 10);
-    end(&scene);
+    scene_end(&scene);
 }
 
 /* More than the caller takes at once. */
 static void test_released_tells_the_rest_the_next_time(void)
 {
-    struct scene scene = begin();
+    struct scene scene = scene_begin();
     struct puppet *root = &scene.puppets[0], *task = &scene.puppets[1];
     uint8_t *memory = puppet_make(root, PAGE);
     aiopip_hold *holds[100];
@@ -390,152 +362,7 @@ static void test_released_tells_the_rest_the_next_time(void)
     CHECK_EQUAL(puppet_do(root, PUPPET_RELEASED), PUPPET_IDS);
     CHECK_EQUAL(puppet_do(root, PUPPET_RELEASED), 100 - PUPPET_IDS);
     CHECK_EQUAL(puppet_do(root, PUPPET_RELEASED), 0);
-    end(&scene);
-}
-
-/* ---- Waiting ---------------------------------------------------------------------------------- */
-
-static bool waits_for(const struct puppet *waiter, int32_t pipid)
-{
-    struct control *control = waiter->client->core->control;
-    uint32_t number = pipid == AIOPIP_PIPID_ROOT ? PEER_ROOT : (uint32_t)pipid;
-
-    return atomic_load(&shared_peer(control, number)->waiters[0]) >> waiter->task.pipid & 1;
-}
-
-/* Both ways of waiting: by the bell alone, and as C does it. */
-static const enum puppet_call waiting[] = {PUPPET_AWAIT_IMPORT, PUPPET_PIP_IMPORT};
-
-static void test_export_wakes_who_waits(void)
-{
-    for (int i = 0; i < 4; i++) {
-        struct scene scene = begin();
-        struct puppet *exporter = &scene.puppets[i / 2], *waiter = &scene.puppets[2];
-        uint8_t *memory = puppet_make(exporter, PAGE);
-        puppet_seek(waiter, exporter, "late");
-        puppet_tell(waiter, waiting[i % 2]);
-        CHECK_SOON(waits_for(waiter, exporter->task.pipid));
-        CHECK_EQUAL(puppet_export(exporter, "other", memory, 8, 0), 0);
-        CHECK_SOON(waits_for(waiter, exporter->task.pipid));
-        CHECK(!puppet_is_done(waiter));
-        CHECK_EQUAL(puppet_export(exporter, "late", memory, 8, 0), 0);
-        CHECK_EQUAL(puppet_await(waiter), 0);
-        end(&scene);
-    }
-}
-
-static void test_end_of_the_exporter_wakes_who_waits(void)
-{
-    aiopip_client *client = open_client(4);
-    struct puppet waiter = puppet_start(client);
-
-    for (int i = 0; i < 4; i++) {
-        struct puppet exporter = puppet_start(client);
-        await(client, exporter.task.generation, AIOPIP_EVENT_STARTED);
-        puppet_seek(&waiter, &exporter, "never");
-        puppet_tell(&waiter, waiting[i % 2]);
-        CHECK_SOON(waits_for(&waiter, exporter.task.pipid));
-        if (i < 2)
-            puppet_kill(&exporter);
-        else
-            puppet_exit(&exporter);
-        CHECK_EQUAL(puppet_await(&waiter), -ECANCELED);
-        puppet_forget(&exporter);
-    }
-    puppet_exit(&waiter);
-    puppet_forget(&waiter);
-    check_clean(client);
-    close_client(client);
-}
-
-static void test_task_that_is_to_come_is_waited_for(void)
-{
-    for (int i = 0; i < 2; i++) {
-        aiopip_client *client = open_client(4);
-        struct puppet waiter = puppet_start(client);
-        puppet_name(&waiter, "late", 4);
-        waiter.order->pipid = 3;
-        waiter.order->generation = 0;
-        CHECK_EQUAL(puppet_do(&waiter, PUPPET_IMPORT), -EAGAIN);
-        puppet_tell(&waiter, waiting[i]);
-        CHECK_SOON(waits_for(&waiter, 3));
-        struct puppet exporter = puppet_queue(client, 3);
-        await(client, exporter.task.generation, AIOPIP_EVENT_STARTED);
-        CHECK_EQUAL(puppet_export(&exporter, "late", puppet_make(&exporter, PAGE), PAGE, 0), 0);
-        CHECK_EQUAL(puppet_await(&waiter), 0);
-        puppet_exit(&waiter);
-        puppet_exit(&exporter);
-        puppet_forget(&waiter);
-        puppet_forget(&exporter);
-        check_clean(client);
-        close_client(client);
-    }
-}
-
-static void test_start_that_fails_wakes_who_waits(void)
-{
-    aiopip_client *client = open_client(4);
-    struct puppet waiter = puppet_start(client);
-    struct aiopip_spawn_request request = plain_request("/no/such/program");
-    const char *const argv[] = {"x", NULL};
-    struct spawned failing;
-
-    puppet_name(&waiter, "never", 5);
-    waiter.order->pipid = request.pipid = 2;
-    puppet_tell(&waiter, PUPPET_AWAIT_IMPORT);
-    CHECK_SOON(waits_for(&waiter, 2));
-    CHECK_EQUAL(spawn_request(client, request, argv, NULL, &failing), 0);
-    await(client, failing.generation, AIOPIP_EVENT_FAILED);
-    CHECK_EQUAL(puppet_await(&waiter), -ECANCELED);
-    puppet_exit(&waiter);
-    puppet_forget(&waiter);
-    check_clean(client);
-    close_client(client);
-}
-
-static void test_one_does_not_wait_for_oneself(void)
-{
-    struct scene scene = begin();
-    struct puppet *task = &scene.puppets[1];
-
-    puppet_seek(task, task, "x");
-    CHECK_EQUAL(puppet_do(task, PUPPET_PIP_IMPORT), -EDEADLK);
-    CHECK_EQUAL(puppet_do(task, PUPPET_PIP_TRY), -EAGAIN);
-    end(&scene);
-}
-
-/* ---- Slots ------------------------------------------------------------------------------------ */
-
-static void test_slot_has_one_generation_after_the_other(void)
-{
-    aiopip_client *client = open_client(3);
-    struct puppet importers[2] = {puppet_root(client), puppet_queue(client, 1)};
-    uint64_t last = 0;
-
-    for (int i = 0; i < 6; i++) {
-        struct puppet exporter = puppet_queue(client, 0), *importer = &importers[i % 2];
-        uint8_t *memory = puppet_make(&exporter, PAGE);
-        CHECK(exporter.task.generation > last);
-        CHECK_EQUAL(aiopip_generation(importers[0].peer, 0), exporter.task.generation);
-        CHECK_EQUAL(puppet_import(importer, &exporter, "x"), -EAGAIN);
-        CHECK_EQUAL(puppet_export(&exporter, "x", memory, PAGE, 0), 0);
-        importer->order->generation = last ? last : 77;
-        CHECK_EQUAL(puppet_do(importer, PUPPET_IMPORT), -ECANCELED);
-        importer->order->generation = 0;
-        CHECK_EQUAL(puppet_do(importer, PUPPET_IMPORT), 0);
-        CHECK_EQUAL(hold_address(importer->order->hold), memory);
-        CHECK_EQUAL(puppet_withdraw(&exporter, exporter.order->id), 1);
-        CHECK_EQUAL(puppet_release(importer, importer->order->hold), 0);
-        last = exporter.task.generation;
-        puppet_exit(&exporter);
-        puppet_forget(&exporter);
-        CHECK_EQUAL(puppet_import(importer, &exporter, "x"), -ECANCELED);
-    }
-    puppet_exit(&importers[1]);
-    puppet_forget(&importers[0]);
-    puppet_forget(&importers[1]);
-    check_clean(client);
-    close_client(client);
+    scene_end(&scene);
 }
 
 int main(void)
@@ -551,11 +378,5 @@ int main(void)
     RUN(test_end_of_the_importer_releases);
     RUN(test_many_exports_are_told_apart);
     RUN(test_released_tells_the_rest_the_next_time);
-    RUN(test_export_wakes_who_waits);
-    RUN(test_end_of_the_exporter_wakes_who_waits);
-    RUN(test_task_that_is_to_come_is_waited_for);
-    RUN(test_start_that_fails_wakes_who_waits);
-    RUN(test_one_does_not_wait_for_oneself);
-    RUN(test_slot_has_one_generation_after_the_other);
     return 0;
 }
