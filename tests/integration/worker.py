@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
-import os
 import sys
 import textwrap
 import time
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import DEADLINE_S, PROGRAMS, Pipe, until
+from integration.dialogue import Dialogue, talk
+from support import DEADLINE_S, PROGRAMS, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,17 +33,12 @@ class Told(Exception):
     """What the task raised: its class's name and its text."""
 
 
-class Worker:
+class Worker(Dialogue):
     """A running worker."""
-
-    def __init__(self, task: aiopip.Task, commands: int, answers: Pipe) -> None:
-        self.task = task
-        self._commands = commands
-        self._answers = answers
 
     def tell(self, source: str) -> None:
         """Give source whose answer is fetched later, or never comes."""
-        os.write(self._commands, repr(textwrap.dedent(source)).encode() + b"\n")
+        self.say(repr(textwrap.dedent(source)).encode())
 
     async def answer(self) -> Any:
         """The next answer; None also when the task has ended.
@@ -51,9 +46,9 @@ class Worker:
         Raises:
             Told: what it raised.
         """
-        line = await self._answers.line()
+        line = await self.heard()
         rest: Any
-        kind, *rest = ast.literal_eval(line.decode()) if line else ("value", None)
+        kind, *rest = ast.literal_eval(line) if line else ("value", None)
         if kind == "error":
             raise Told(": ".join(rest))
         return rest[0]
@@ -87,24 +82,6 @@ async def work(
     root: aiopip.Root, prepare: str = PREPARE, python: str = sys.executable, **options: Any
 ) -> AsyncIterator[Worker]:
     """Start a worker; behind the block it is killed, unless it has ended."""
-    reader, writer = os.pipe()
-    answers = Pipe()
-    try:
-        task = await root.spawn(
-            python, PROGRAMS / "worker.py", stdin=reader, stdout=answers.writer, **options
-        )
-        os.close(reader)
-        reader = -1
-        worker = Worker(task, writer, answers)
-        try:
-            await worker.do(prepare)
-            yield worker
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                task.kill()
-            await task.wait()
-    finally:
-        if reader >= 0:
-            os.close(reader)
-        os.close(writer)
-        await answers.close()
+    async with talk(Worker, root, python, PROGRAMS / "worker.py", **options) as worker:
+        await worker.do(prepare)
+        yield worker
