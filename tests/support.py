@@ -12,6 +12,8 @@ import sys
 import tempfile
 import textwrap
 import time
+import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -182,6 +184,24 @@ def run_python(
     line = [*python_source(source), *args]
     options = {"capture_output": True, "text": True, "timeout": timeout_s, **options}
     return subprocess.run(line, check=False, **options)
+
+
+def check_in_fork(check: Callable[[], None]) -> None:
+    """Run a check in a child made by fork(); it must not fail there."""
+    with warnings.catch_warnings():
+        # Since Python 3.12, of a process with threads; the child ends without them.
+        warnings.filterwarnings("ignore", ".*fork", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            check()
+            code = 0
+        except BaseException:  # noqa: BLE001  shown; the test run behind it is the parent's alone
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # What /proc tells

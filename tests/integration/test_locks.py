@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from integration.worker import Told, work
-from support import block_until, run_in_thread_loop, run_python, turns, until
+from support import block_until, check_in_fork, run_in_thread_loop, run_python, turns, until
 
 import aiopip
 
@@ -419,14 +418,9 @@ async def test_child_by_fork_is_refused(root: aiopip.Root, lock: aiopip.Lock) ->
         assert answer is None
         assert await worker.do("told") == " ".join(["ForkedError"] * 4)
         assert await worker.do("lock.locked") is True
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
+
+    def refused() -> None:
+        with pytest.raises(aiopip.ForkedError):
             lock.acquire_nowait()
-        except aiopip.ForkedError:
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = await asyncio.to_thread(os.waitpid, pid, 0)
-    assert status == 0
+
+    check_in_fork(refused)

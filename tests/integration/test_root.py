@@ -1,7 +1,7 @@
 """The life of a Root: one at a time, used in its loop's thread, and what leaving it does."""
 
 # The exceptions leave a block that has an `async with` in it.
-# ruff: noqa: PT012, PT031, ASYNC222
+# ruff: noqa: PT012, PT031
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from support import all_gone, children, clean_root, is_gone, pipe, still_works, turns, until
+from support import (
+    all_gone,
+    check_in_fork,
+    children,
+    clean_root,
+    is_gone,
+    pipe,
+    still_works,
+    turns,
+    until,
+)
 
 import aiopip
 
@@ -299,27 +309,22 @@ async def test_use_from_another_thread_is_refused(root: aiopip.Root) -> None:
     task.kill()
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 async def test_use_after_fork_is_refused(root: aiopip.Root) -> None:
     task = await root.spawn("sleep", "1000")
     of_task: list[Callable[[aiopip.Root], Any]] = [
         lambda _: task.wait().send(None),
         lambda _: task.kill(),
     ]
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            for use in USES + of_task:
-                with pytest.raises(aiopip.ForkedError):
-                    use(root)
-            with pytest.raises(aiopip.NotInitializedError):
-                aiopip.current_root()
-            gc.collect()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def refused() -> None:
+        for use in USES + of_task:
+            with pytest.raises(aiopip.ForkedError):
+                use(root)
+        with pytest.raises(aiopip.NotInitializedError):
+            aiopip.current_root()
+        gc.collect()
+
+    check_in_fork(refused)
     assert task.status is None
     assert not is_gone(task.pid)
     await still_works(root)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support import check_in_fork
 
 import aiopip
 from aiopip._ffi import KEEP, READONLY
@@ -132,15 +132,12 @@ async def test_other_thread_and_forked_child_are_refused(stage: Stage) -> None:
     with pytest.raises(aiopip.WrongThreadError):
         await asyncio.to_thread(made.withdraw)
     assert not made.withdrawn
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
+
+    def refused() -> None:
+        with pytest.raises(aiopip.ForkedError):
             made.withdraw()
-        except aiopip.ForkedError:
-            code = 0
-        os._exit(code)
-    assert (await asyncio.to_thread(os.waitpid, pid, 0))[1] == 0
+
+    check_in_fork(refused)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "\ud800", b"x", None, 3])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from support import check_in_fork
 from unit.fake_client import FakeClient, Stage, ended, failed, started
 
 import aiopip
@@ -281,22 +281,17 @@ async def test_other_thread_is_refused(stage: Stage) -> None:
 
 async def test_forked_child_is_refused_and_leaves_the_parent_alone(stage: Stage) -> None:
     task = await stage.task()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            for call in (stage.root.kill_all, task.kill, task.wait_nowait, stage.root.abort):
-                with pytest.raises(aiopip.ForkedError):
-                    call()
-            with pytest.raises(aiopip.NotInitializedError):
-                aiopip.current_root()
+
+    def refused() -> None:
+        for call in (stage.root.kill_all, task.kill, task.wait_nowait, stage.root.abort):
             with pytest.raises(aiopip.ForkedError):
-                aiopip.Root().__aenter__().send(None)
-            code = 0
-        finally:
-            os._exit(code)
-    _, word = await asyncio.to_thread(os.waitpid, child, 0)
-    assert os.waitstatus_to_exitcode(word) == 0
+                call()
+        with pytest.raises(aiopip.NotInitializedError):
+            aiopip.current_root()
+        with pytest.raises(aiopip.ForkedError):
+            aiopip.Root().__aenter__().send(None)
+
+    check_in_fork(refused)
     assert stage.calls("kill", "abort", "close") == []
     task.kill()
 
