@@ -103,8 +103,8 @@ static inline uint64_t check_random(uint64_t *state)
     return *state * 0x2545f4914f6cdd1dUL;
 }
 
-/* How many lines of /proc/self/maps touch [start, end). */
-static inline int check_mappings_in(uintptr_t start, uintptr_t end)
+/* How many lines of /proc/self/maps touch [start, end), and how many bytes they have. */
+static inline int check_maps_in(uintptr_t start, uintptr_t end, size_t *bytes)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     unsigned long from, to;
@@ -112,10 +112,21 @@ static inline int check_mappings_in(uintptr_t start, uintptr_t end)
     int count = 0;
 
     CHECK(maps != NULL);
+    *bytes = 0;
     while (fgets(line, sizeof line, maps))
-        count += sscanf(line, "%lx-%lx", &from, &to) == 2 && from < end && start < to;
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from < end && start < to) {
+            *bytes += to - from;
+            count++;
+        }
     fclose(maps);
     return count;
+}
+
+static inline int check_mappings_in(uintptr_t start, uintptr_t end)
+{
+    size_t bytes;
+
+    return check_maps_in(start, end, &bytes);
 }
 
 /* A new folder below TMPDIR; static storage. */

@@ -268,17 +268,9 @@ static inline bool is_intact(const uint8_t *bytes, size_t count, uint64_t seed)
 /* How much is mapped in the tasks' area. */
 static inline size_t bytes_of_tasks(void)
 {
-    FILE *maps = fopen("/proc/self/maps", "re");
-    unsigned long from, to;
-    char line[4352];
-    size_t bytes = 0;
+    size_t bytes;
 
-    CHECK(maps != NULL);
-    while (fgets(line, sizeof line, maps))
-        if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from < ARCH_AREA_END &&
-            ARCH_AREA_START < to)
-            bytes += to - from;
-    fclose(maps);
+    check_maps_in(ARCH_AREA_START, ARCH_AREA_END, &bytes);
     return bytes;
 }
 
