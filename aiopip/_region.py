@@ -21,7 +21,6 @@ from aiopip._ffi import READONLY, TYPED, ArrayFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
     from typing import TypeAlias
 
     from typing_extensions import Self
@@ -189,12 +188,7 @@ class Region:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     @property
