@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiopip._arrays import describe
@@ -18,11 +19,11 @@ from aiopip._errors import (
     call_error,
     whole_number,
 )
-from aiopip._ffi import LOCK_BYTES, READONLY, Peer, wait
+from aiopip._ffi import LOCK_BYTES, READONLY, Peer
 from aiopip._loop import running_loop
 from aiopip._peers import current_peer
 from aiopip._region import Region
-from aiopip._waiter import Wait, end_ns, wait_in_thread
+from aiopip._waiter import Wait, wait_here, wait_in_thread
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -122,18 +123,14 @@ class Lock:
             The lock is not taken.
         """
         peer = current_peer()
-        result, words = peer.try_lock(self._address)
-        if words:
-
-            def poll() -> int | Wait:
-                result, words = peer.try_lock(self._address)
-                return Wait(words) if words else result
+        result = self._try(peer)
+        if isinstance(result, Wait):
 
             def lost(result: int) -> None:
                 if result in (0, -errno.EOWNERDEAD):
                     peer.release_lock(self._address)
 
-            result = await wait_in_thread(running_loop(), poll, lost)
+            result = await wait_in_thread(running_loop(), partial(self._try, peer), lost)
         self._taken(result)
 
     def acquire_nowait(self) -> None:
@@ -159,17 +156,15 @@ class Lock:
             DeadlockError: this thread has it, by this object (EDEADLK).
             OwnerDiedError, NotInitializedError, ClosedError: as `acquire`.
         """
-        peer, end = current_peer(), end_ns(timeout_s)
-        while True:
-            result, words = peer.try_lock(self._address)
-            if not words:
-                break
-            if self._is_this_threads(peer):
+        peer = current_peer()
+
+        def poll() -> int | Wait:
+            result = self._try(peer)
+            if isinstance(result, Wait) and self._is_this_threads(peer):
                 raise DeadlockError(f"this thread has {self}, and would wait for itself")
-            # EINTR: a signal; the interpreter runs its handler between here and there.
-            if wait(words, end) == -errno.ETIMEDOUT:
-                raise call_error(errno.ETIMEDOUT, f"{self} was not released within {timeout_s} s")
-        self._taken(result)
+            return result
+
+        self._taken(wait_here(poll, timeout_s, f"{self} was not released"))
 
     def release(self) -> None:
         """Give the lock back.
@@ -204,6 +199,11 @@ class Lock:
 
     def __repr__(self) -> str:
         return f"<aiopip.Lock {self._address:#x}>"
+
+    def _try(self, peer: Peer) -> int | Wait:
+        """0, -EOWNERDEAD, another errno, or what to wait for before the next try."""
+        result, words = peer.try_lock(self._address)
+        return Wait(words) if words else result
 
     def _is_this_threads(self, peer: Peer) -> bool:
         """Whether this thread took it by this object, and the process has it still.

@@ -16,12 +16,12 @@ from aiopip._errors import (
     call_error,
 )
 from aiopip._exports import Export, Exports
-from aiopip._ffi import MAX_TASKS, PIPID_ROOT, Hold, Peer, Word, wait
+from aiopip._ffi import MAX_TASKS, PIPID_ROOT, Hold, Peer, Word
 from aiopip._imports import encode_name
 from aiopip._loop import running_loop
 from aiopip._peers import task_peer
 from aiopip._region import Region
-from aiopip._waiter import Job, Wait, end_ns, the_waiter, wait_in_thread
+from aiopip._waiter import Job, Wait, the_waiter, wait_here, wait_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,11 +143,10 @@ class ThisTask:
         Source: `pip_named_import(3)`
         """
         attempt = self._attempt(source, name)
-        result = attempt()
-        if isinstance(result, Wait):
-            waited: Hold | int = await wait_in_thread(running_loop(), attempt, _release)
-            return _region(waited, source, name)
-        return _region(result, source, name)
+        answer = attempt()
+        if isinstance(answer, Wait):
+            answer = await wait_in_thread(running_loop(), attempt, _release)
+        return Region(answer, source)
 
     def named_import_sync(
         self, source: int | RemoteRoot, name: str, timeout_s: float | None = None
@@ -169,14 +168,8 @@ class ThisTask:
 
         Source: `pip_named_import(3)`
         """
-        attempt = self._attempt(source, name)
-        end = end_ns(timeout_s)
-        while isinstance(answer := attempt(), Wait):
-            # EINTR: a signal; the interpreter runs its handler between here and there.
-            if wait(answer.words, end) == -errno.ETIMEDOUT:
-                what = f"{_name_of(source)} has not exported {name!r} within {timeout_s} s"
-                raise call_error(errno.ETIMEDOUT, what)
-        return _region(answer, source, name)
+        what = f"{_name_of(source)} has not exported {name!r}"
+        return Region(wait_here(self._attempt(source, name), timeout_s, what), source)
 
     def named_import_nowait(self, source: int | RemoteRoot, name: str) -> Region:
         """Import what a task, or the root, has exported under a name by now.
@@ -191,7 +184,7 @@ class ThisTask:
         result = self._peer.named_import(_pipid_of(source), NO_GENERATION, encode_name(name))
         if result == -errno.EAGAIN:
             raise WouldBlock(f"{_name_of(source)} has not exported {name!r} yet")
-        return _region(result, source, name)
+        return Region(_held(result, source, name), source)
 
     def __repr__(self) -> str:
         return f"<aiopip.ThisTask pipid={self._pipid} pid={self._pid}>"
@@ -200,8 +193,8 @@ class ThisTask:
         if os.getpid() != self._pid:
             raise ForkedError
 
-    def _attempt(self, source: int | RemoteRoot, name: str) -> Callable[[], Hold | int | Wait]:
-        """What tries once: a Hold, minus an errno, or what to wait for.
+    def _attempt(self, source: int | RemoteRoot, name: str) -> Callable[[], Hold | Wait]:
+        """What tries once: a Hold, or what to wait for.
 
         Which task is meant is settled when it is there for the first time: one that comes later to
         the same slot is another.
@@ -210,17 +203,21 @@ class ThisTask:
         pipid, encoded = _pipid_of(source), encode_name(name)
         generation = NO_GENERATION
 
-        def attempt() -> Hold | int | Wait:
+        def attempt() -> Hold | Wait:
             nonlocal generation
             # First the word, then the look: what comes in between changes it.
             word = self._peer.expect(pipid)
             if isinstance(word, int):
-                return word
+                return _held(word, source, name)
             generation = generation or self._peer.generation(pipid)
             result = self._peer.named_import(pipid, generation, encoded)
             if result != -errno.EAGAIN:
-                return result
-            return -errno.EDEADLK if pipid == self._pipid else Wait([word])
+                return _held(result, source, name)
+            if pipid == self._pipid:
+                raise DeadlockError(
+                    f"this task would wait for itself: it has not exported {name!r}"
+                )
+            return Wait([word])
 
         return attempt
 
@@ -292,14 +289,13 @@ def _name_of(source: int | RemoteRoot) -> str:
     return str(source) if isinstance(source, RemoteRoot) else f"task {source}"
 
 
-def _region(result: Hold | int, source: int | RemoteRoot, name: str) -> Region:
+def _held(result: Hold | int, source: int | RemoteRoot, name: str) -> Hold:
+    """What was found; the error when it is minus an errno."""
     if isinstance(result, Hold):
-        return Region(result, source)
+        return result
     owner = _name_of(source)
     if result == -errno.ECANCELED:
         raise ImportCanceledError(owner, name)
-    if result == -errno.EDEADLK:
-        raise DeadlockError(f"this task would wait for itself: it has not exported {name!r}")
     if result == -errno.ERANGE:
         raise _no_slot(source)
     if result == -errno.ESRCH:
@@ -307,7 +303,7 @@ def _region(result: Hold | int, source: int | RemoteRoot, name: str) -> Region:
     raise call_error(-result, f"importing {name!r} from {owner} failed")
 
 
-def _release(_: Hold | int) -> None:
+def _release(_: Hold) -> None:
     """A Hold that nobody wants any more goes with the last reference to it."""
 
 

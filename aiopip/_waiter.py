@@ -2,19 +2,21 @@
 
 What is waited for is a `poll`: called again and again in that thread, it gives its result, or a
 `Wait` with the words to sleep on.  The thread begins with the first that has to wait and ends with
-the last, so a process that waits for nothing has no thread more.
+the last, so a process that waits for nothing has no thread more.  A thread that may block waits
+itself, by the same polls.
 """
 
 from __future__ import annotations
 
 import atexit
+import errno
 import math
 import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from aiopip._errors import InvalidArgumentError
+from aiopip._errors import InvalidArgumentError, call_error
 from aiopip._ffi import FOREVER, Bell, Word, wait
 
 if TYPE_CHECKING:
@@ -234,12 +236,28 @@ async def wait_in_thread(loop: Loop, poll: Callable[[], T | Wait], lost: Callabl
         raise
 
 
-def end_ns(timeout_s: Any) -> int:
-    """When a time that is given in seconds is over, as `wait` takes it.
+def wait_here(poll: Callable[[], T | Wait], timeout_s: Any, what: str) -> T:
+    """Wait for something in this thread, which sleeps meanwhile.
+
+    Args:
+        poll: what gives the result; see above.
+        timeout_s: how long to wait; None: for ever.
+        what: what has not happened then, as the error says it.
 
     Raises:
-        InvalidArgumentError: it is no number.
+        TimeoutError: there was no result in that time (ETIMEDOUT).
+        InvalidArgumentError: `timeout_s` is no number, whether it takes any time or not.
     """
+    end_ns = _end_ns(timeout_s)
+    while isinstance(answer := poll(), Wait):
+        # EINTR: a signal; the interpreter runs its handler between here and there.
+        if wait(answer.words, end_ns) == -errno.ETIMEDOUT:
+            raise call_error(errno.ETIMEDOUT, f"{what} within {timeout_s} s")
+    return answer
+
+
+def _end_ns(timeout_s: Any) -> int:
+    """When a time that is given in seconds is over, as `wait` takes it."""
     if timeout_s is None:
         return FOREVER
     if not isinstance(timeout_s, float | int) or math.isnan(timeout_s):
