@@ -217,6 +217,12 @@ class Peer:
             return result, []
         return result, [*(_word(words[i]) for i in range(lib.AIOPIP_LOCK_WORDS)), end]
 
+    def try_lock_nowait(self, address: int) -> int:
+        """The same, once: nobody is said to wait, so its owner has nobody to wake."""
+        if self._closed:
+            return -errno.ESHUTDOWN
+        return lib.aiopip_lock_of_peer(self._peer, address, lib.AIOPIP_LOCK_TRY, ffi.NULL)
+
     def release_lock(self, address: int) -> int:
         """Give the lock back: 0, or -EPERM when it is not ours."""
         return lib.aiopip_lock_of_peer(self._peer, address, lib.AIOPIP_LOCK_RELEASE, ffi.NULL)

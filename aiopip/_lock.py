@@ -140,7 +140,7 @@ class Lock:
             WouldBlock: somebody has it (EAGAIN).
             OwnerDiedError, NotInitializedError: as `acquire`.
         """
-        result, _ = current_peer().try_lock(self._address)
+        result = current_peer().try_lock_nowait(self._address)
         if result == -errno.EBUSY:
             raise WouldBlock(f"{self} is somebody else's")
         self._taken(result)

@@ -303,8 +303,8 @@ enum aiopip_lock_call {
 
 /* Take the lock at an address, or give it back, or say that what it guards is right again.  0;
  * -EOWNERDEAD: it was taken, its last owner has died; -EBUSY: somebody has it, and when one of the
- * words (AIOPIP_LOCK_WORDS of them, or NULL) has changed it is worth another try; -EPERM: it is not
- * ours. */
+ * words (AIOPIP_LOCK_WORDS of them) has changed it is worth another try, for which its owner will wake
+ * us; with NULL it will not; -EPERM: it is not ours. */
 AIOPIP_API int aiopip_lock_of_peer(aiopip_peer *peer, uintptr_t lock, enum aiopip_lock_call call,
                                    struct aiopip_word *words);
 

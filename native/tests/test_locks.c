@@ -113,6 +113,8 @@ static void test_only_its_owner_gives_it_back(void)
     CHECK_EQUAL(call(AIOPIP_LOCK_TRY), 0);
     CHECK_EQUAL(owner(), AIOPIP_PIPID_ROOT);
     CHECK_EQUAL(puppet_do(&tasks[0], PUPPET_TRY), -EBUSY);
+    CHECK_EQUAL(call(AIOPIP_LOCK_TRY), -EBUSY);
+    CHECK(!is_waited_for()); /* who tries once need not be woken */
     CHECK_EQUAL(call(AIOPIP_LOCK_RELEASE), 0);
     CHECK_EQUAL(aiopip_lock_acquire(&lock, 0), EPERM); /* no task */
     end();

@@ -47,9 +47,14 @@ def lock(root: aiopip.Root) -> aiopip.Lock:
 counter = memoryview(bytearray(8)).cast("l")
 
 
+def is_wanted_now(lock: aiopip.Lock) -> bool:
+    """Whether somebody sleeps on the lock: it has set the bit for that."""
+    return bool(lock.memory[3] & 0x80)
+
+
 async def is_wanted(lock: aiopip.Lock) -> None:
-    """Wait until somebody sleeps on the lock: it has set the bit for that."""
-    await until(lambda: bool(lock.memory[3] & 0x80), "somebody waits for the lock")
+    """Wait until somebody sleeps on the lock."""
+    await until(lambda: is_wanted_now(lock), "somebody waits for the lock")
 
 
 # Exclusion
@@ -140,6 +145,7 @@ async def test_nowait_and_times(root: aiopip.Root, lock: aiopip.Lock, in_c: Path
         await worker.do("lock.acquire_nowait()")
         with pytest.raises(aiopip.WouldBlock, match=r"aiopip\.Lock .*somebody else's"):
             lock.acquire_nowait()
+        assert not is_wanted_now(lock)  # its owner has nobody to wake
         for timeout_s in (0, -1, 0.01):
             with pytest.raises(TimeoutError, match="was not released within"):
                 lock.acquire_sync(timeout_s)
