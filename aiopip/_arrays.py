@@ -38,7 +38,7 @@ def describe(given: object, argument: str = "array") -> Described:
     """
     module = sys.modules.get("numpy")
     if module is not None and isinstance(given, module.ndarray):
-        return _describe_ndarray(module, given)
+        return _describe_ndarray(module, given, argument)
     try:
         memory = memoryview(given)  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError) as error:
@@ -49,7 +49,7 @@ def describe(given: object, argument: str = "array") -> Described:
         ) from None
     kind = _plain_layout(memory.format)
     if kind is None or not memory.c_contiguous:
-        return _describe_ndarray(*_as_ndarray(given, memory))
+        return _describe_ndarray(*_as_ndarray(given, memory, argument), argument)
     address = address_of(memory) if memory.nbytes else 0
     shape, strides = tuple(memory.shape or ()), tuple(memory.strides or ())
     facts = make_facts(address, kind, shape, strides, memory.readonly)
@@ -90,12 +90,12 @@ def row_strides(itemsize: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _as_ndarray(given: object, memory: memoryview) -> tuple[Any, Any]:
+def _as_ndarray(given: object, memory: memoryview, argument: str) -> tuple[Any, Any]:
     """NumPy, and the memory as one of its arrays."""
     module = numpy()
     if module is None:
         raise InvalidArgumentError(
-            "array", f"format {memory.format!r}, strides {memory.strides}: this needs NumPy"
+            argument, f"format {memory.format!r}, strides {memory.strides}: this needs NumPy"
         )
     try:
         if not isinstance(given, _CTYPES):
@@ -108,19 +108,19 @@ def _as_ndarray(given: object, memory: memoryview) -> tuple[Any, Any]:
         return module, module.ndarray(memory.shape, module.dtype(item), memory)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
-            "array", f"NumPy does not know format {memory.format!r}: {error}"
+            argument, f"NumPy does not know format {memory.format!r}: {error}"
         ) from None
 
 
-def _describe_ndarray(module: Any, array: Any) -> Described:
+def _describe_ndarray(module: Any, array: Any, argument: str) -> Described:
     if array.dtype.hasobject:
         raise InvalidArgumentError(
-            "array", f"its items ({array.dtype}) are references to objects of this process"
+            argument, f"its items ({array.dtype}) are references to objects of this process"
         )
     if not array.dtype.itemsize or array.ndim > MAX_NDIM:
-        raise InvalidArgumentError("array", f"{array.dtype} in {array.ndim} dimensions")
+        raise InvalidArgumentError(argument, f"{array.dtype} in {array.ndim} dimensions")
     if isinstance(array, module.ma.MaskedArray):
-        raise InvalidArgumentError("array", "a masked array is two; export its data and its mask")
+        raise InvalidArgumentError(argument, "a masked array is two; export its data and its mask")
     facts = make_facts(
         array.__array_interface__["data"][0],
         layout(array.dtype),

@@ -193,8 +193,8 @@ def closed() -> mmap.mmap:
 )
 def test_what_means_nothing_elsewhere_is_refused(given: object, why: str) -> None:
     with pytest.raises(aiopip.InvalidArgumentError, match=why) as caught:
-        describe(given)
-    assert str(caught.value).startswith("array: ")
+        describe(given, "memory")
+    assert str(caught.value).startswith("memory: ")
 
 
 def test_records_become_plain_structures() -> None:
@@ -252,8 +252,8 @@ def test_plain_numbers_need_no_numpy(no_numpy: None, made: Any, dtype: str) -> N
 
 @pytest.mark.parametrize("made", [memoryview(b"1234")[::2], memoryview(b"1234")[::-1]])
 def test_strides_need_numpy(no_numpy: None, made: memoryview) -> None:
-    with pytest.raises(aiopip.InvalidArgumentError, match=r"^array: format 'B'.* needs NumPy"):
-        describe(made)
+    with pytest.raises(aiopip.InvalidArgumentError, match=r"^memory: format 'B'.* needs NumPy"):
+        describe(made, "memory")
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def test_locks_lie_side_by_side() -> None:
         (np.zeros(100)[::-1], 0, "memory: it is not in one piece"),
         ("text", 0, "memory: str has no memory"),
         (3, 0, "memory: int has no memory"),
+        (np.zeros(8, "O"), 0, "memory: its items .* are references"),
     ],
 )
 def test_other_memory_is_refused(memory: Any, offset: int, why: str) -> None:
