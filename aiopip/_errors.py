@@ -177,11 +177,14 @@ class WrongThreadError(AiopipError, RuntimeError):
 
 
 def whole_number(argument: str, value: Any) -> int:
-    """An argument as an int; TypeError, which names it, when it is none."""
+    """An argument as an int; TypeError, which names it, when it is none, or True or False."""
     try:
-        return operator.index(value)
+        # A bool is an int to Python, but no count, PiP ID or signal: it comes from a wrong place.
+        if not isinstance(value, bool):
+            return operator.index(value)
     except TypeError:
-        raise TypeError(f"{argument}: {value!r} is no integer") from None
+        pass
+    raise TypeError(f"{argument}: {value!r} is no integer")
 
 
 class InvalidArgumentError(AiopipError, ValueError):

@@ -148,6 +148,8 @@ def _pack_stdio(stdio: tuple[Stdio, Stdio, Stdio]) -> tuple[int, int, int]:
 def _descriptor(option: str, value: Stdio) -> int:
     if value is None:
         return INHERIT
+    if isinstance(value, bool):
+        raise InvalidArgumentError(option, f"{value!r} is no descriptor")
     if value == subprocess.DEVNULL:
         return NULL
     if value == subprocess.PIPE:

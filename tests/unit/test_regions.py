@@ -154,6 +154,12 @@ def test_axis_without_items_is_refused(region: aiopip.Region, shape: Any) -> Non
         region.cast("u1", shape)
 
 
+@pytest.mark.parametrize("shape", [True, (2, False), 2.0, "2"])
+def test_axis_that_is_no_number_is_refused(region: aiopip.Region, shape: Any) -> None:
+    with pytest.raises(TypeError, match=r"^shape: .* is no integer"):
+        region.cast("u1", shape)
+
+
 @pytest.mark.parametrize("dtype", ["O", "nonsense", "V0", "(2,2)f8", [("a", "O")]])
 def test_type_without_meaning_in_a_task_is_refused(region: aiopip.Region, dtype: Any) -> None:
     with pytest.raises(aiopip.InvalidArgumentError, match="dtype"):

@@ -122,7 +122,7 @@ def test_closed_file_is_refused() -> None:
         packed(stdout=file)
 
 
-@pytest.mark.parametrize("value", [-7, "name", object()])
+@pytest.mark.parametrize("value", [-7, "name", object(), True])
 def test_what_has_no_descriptor_is_refused(value: object) -> None:
     with pytest.raises(aiopip.InvalidArgumentError, match="descriptor"):
         packed(stderr=value)
@@ -162,6 +162,9 @@ def test_packed_strings_can_be_told_apart(args: list[bytes], env: dict[bytes, by
         ("max_tasks", lambda: aiopip.Root(max_tasks=1.5)),  # type: ignore[arg-type]
         ("grace_s", lambda: aiopip.Root(grace_s="x")),  # type: ignore[arg-type]
         ("offset", lambda: aiopip.Lock(offset="a")),  # type: ignore[arg-type]
+        ("pipid", lambda: packed(pipid=False)),
+        ("max_tasks", lambda: aiopip.Root(max_tasks=True)),
+        ("offset", lambda: aiopip.Lock(offset=False)),
     ],
 )
 def test_argument_of_another_type_is_named(name: str, call: Callable[[], Any]) -> None:
