@@ -93,7 +93,7 @@ def encode_name(name: str) -> bytes:
     """The UTF-8 of an export's name.
 
     Raises:
-        InvalidArgumentError: it is not a str of 1 to 255 bytes.
+        InvalidArgumentError: it is not a str of 1 to 255 bytes, none of them NUL.
     """
     if not isinstance(name, str):
         raise InvalidArgumentError("name", f"{name!r} is not a str")
@@ -101,6 +101,8 @@ def encode_name(name: str) -> bytes:
         encoded = name.encode()
     except UnicodeEncodeError:
         raise InvalidArgumentError("name", f"{name!r} has no UTF-8 form") from None
+    if b"\0" in encoded:
+        raise InvalidArgumentError("name", f"{name!r} has a NUL in it, which C could not say")
     if not 1 <= len(encoded) <= NAME_BYTES:
         size = len(encoded)
         raise InvalidArgumentError("name", f"it has {size} bytes of UTF-8, not 1 to {NAME_BYTES}")

@@ -100,7 +100,7 @@ class ThisTask:
         `withdraw()` until the task ends.  What is imported by then stays mapped.
 
         Args:
-            name: 1 to 255 bytes of UTF-8, which no other export of this task has.
+            name: 1 to 255 bytes of UTF-8 without NUL, which no other export of this task has.
             array: a NumPy array of any type (but objects), shape and strides; anything with the
                 buffer protocol; a Region, which passes on what was imported; a `Lock`.  One that
                 cannot be written is read only for all.

@@ -242,7 +242,8 @@ AIOPIP_API int32_t aiopip_peer_pipid(const aiopip_peer *peer);
 
 /* Export an array under a name of name_bytes bytes.  The memory is the caller's and has to stay as it
  * is until aiopip_withdraw() or aiopip_released() say that nobody has it any more.  -EBUSY: the name
- * is taken; -EINVAL: name or array; -ENOMEM; -ENOSPC: a million exports. */
+ * is taken; -EINVAL: name (too long, or with a NUL in it) or array; -ENOMEM; -ENOSPC: a million
+ * exports. */
 AIOPIP_API int aiopip_export(aiopip_peer *peer, const char *name, size_t name_bytes,
                              const struct aiopip_array *array, uint64_t *id);
 

@@ -8,6 +8,8 @@
 #ifndef EXPORTS_H
 #define EXPORTS_H
 
+#include <string.h>
+
 #include "table.h"
 
 #define EXPORT_NAME_MAX 255
@@ -49,6 +51,12 @@ size_t export_record_bytes(const struct export_record *record);
 /* Have the versions begin at another place in each task of a slot: a hold of what a task had from
  * somebody else outlives all of that task's memory, and must not be taken for one of the next. */
 void exports_begin(struct sharing *sharing, uint64_t generation);
+
+/* Whether something can have that name: C could not say one with a NUL in it. */
+static inline bool exports_is_name(const char *name, size_t bytes)
+{
+    return bytes <= EXPORT_NAME_MAX && !memchr(name, 0, bytes);
+}
 
 uint32_t exports_hash(const char *name, size_t bytes);
 

@@ -63,7 +63,7 @@ int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const c
         return -ESRCH;
     if (number < 0)
         return (int)number;
-    if (name_bytes > EXPORT_NAME_MAX)
+    if (!exports_is_name(name, name_bytes))
         return -EINVAL;
     int result = peer_import(peer, (uint32_t)number, name, name_bytes, &import);
     if (result < 0)
@@ -88,7 +88,7 @@ int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generatio
 
     if (core->pid != getpid())
         return -ESRCH;
-    if (name_bytes > EXPORT_NAME_MAX)
+    if (!exports_is_name(name, name_bytes))
         return -EINVAL;
     core_lock(core);
     struct task *task = core_task(core, pipid, generation);

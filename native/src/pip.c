@@ -53,7 +53,7 @@ static int make_name(char name[EXPORT_NAME_MAX + 1], const char *format, va_list
     name[0] = 0;
     int bytes = format ? vsnprintf(name, EXPORT_NAME_MAX + 1, format, arguments) : 0;
 
-    return bytes < 0 || bytes > EXPORT_NAME_MAX ? -EINVAL : bytes;
+    return bytes >= 0 && exports_is_name(name, (size_t)bytes) ? bytes : -EINVAL;
 }
 
 int pip_named_export(void *address, const char *format, ...)

@@ -58,7 +58,8 @@ int aiopip_export(aiopip_peer *peer, const char *name, size_t name_bytes,
 {
     if (peer->pid != getpid())
         return -ESRCH;
-    if (name_bytes > EXPORT_NAME_MAX || array->ndim > AIOPIP_MAX_NDIM || array->start > array->end)
+    if (!exports_is_name(name, name_bytes) || array->ndim > AIOPIP_MAX_NDIM ||
+        array->start > array->end)
         return -EINVAL;
     return peer_export(peer, name, name_bytes, array, id);
 }

@@ -115,6 +115,10 @@ static void check_names(struct puppet *exporter, struct puppet *importer)
     CHECK_EQUAL(puppet_do(exporter, PUPPET_EXPORT), -EINVAL);
     puppet_name(importer, name, 256);
     CHECK_EQUAL(puppet_do(importer, PUPPET_IMPORT), -EINVAL);
+    puppet_name(exporter, "a\0b", 3);
+    CHECK_EQUAL(puppet_do(exporter, PUPPET_EXPORT), -EINVAL);
+    puppet_name(importer, "a\0b", 3);
+    CHECK_EQUAL(puppet_do(importer, PUPPET_IMPORT), -EINVAL);
     puppet_name(importer, name, 254);
     CHECK_EQUAL(puppet_do(importer, PUPPET_IMPORT), -EAGAIN);
 }

@@ -145,6 +145,13 @@ async def test_longest_name_has_255_bytes(pair: tuple[Server, Server]) -> None:
     assert await exporter.ask("who") == "1 OK 0"
 
 
+async def test_name_with_nul_in_it_is_refused(pair: tuple[Server, Server]) -> None:
+    exporter, importer = pair
+    assert await exporter.ask("export-nul") == "EINVAL"
+    assert await importer.ask("try-nul") == "EINVAL"
+    assert await importer.ask("try 0 a") == "EAGAIN -1"
+
+
 async def test_null_is_the_empty_name(pair: tuple[Server, Server]) -> None:
     exporter, importer = pair
     assert await importer.ask("try-null 0") == "EAGAIN"

@@ -194,7 +194,7 @@ async def test_impossible_name_is_refused(root: aiopip.Root, name: Any) -> None:
 
 
 async def test_long_and_strange_names_are_taken(root: aiopip.Root) -> None:
-    names = ["x" * 255, "\u00e9" * 127, "a\0b", " ", "\n", "a", "a\0"]
+    names = ["x" * 255, "\u00e9" * 127, " ", "\n", "a", "a "]
     for number, name in enumerate(names):
         root.export(name, bytes([number]))
     async with work(root) as worker:

@@ -135,6 +135,10 @@ static void do_command(char *first, char *second, char *third)
         puts(name_of(pip_named_export((void *)strtoul(third, NULL, 0), "%s", second)));
     else if (!strcmp(first, "export-null"))
         puts(name_of(pip_named_export(&in_data, NULL)));
+    else if (!strcmp(first, "export-nul"))
+        puts(name_of(pip_named_export(&in_data, "a%cb", 0)));
+    else if (!strcmp(first, "try-nul"))
+        puts(name_of(pip_named_tryimport(0, NULL, "a%cb", 0)));
     else if (!strcmp(first, "import"))
         import(atoi(second), third, 1);
     else if (!strcmp(first, "try"))

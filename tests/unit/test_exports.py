@@ -140,7 +140,7 @@ async def test_other_thread_and_forked_child_are_refused(stage: Stage) -> None:
     check_in_fork(refused)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 256, "\ud800", b"x", None, 3])
+@pytest.mark.parametrize("name", ["", "x" * 256, "\ud800", "a\0b", b"x", None, 3])
 async def test_impossible_name_is_refused(stage: Stage, name: Any) -> None:
     with pytest.raises(aiopip.InvalidArgumentError, match=r"^name: "):
         stage.root.export(name, b"x")

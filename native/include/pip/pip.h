@@ -32,7 +32,8 @@ PIP_API int pip_get_pipid(int *pipid);
 PIP_API int pip_isa_task(void);
 
 /* Export an address under a name in the manner of printf (NULL is the empty name).  The name stays
- * until the task ends.  EBUSY: the name is taken; EINVAL: it is longer than PIP_NAME_MAX; ENOMEM. */
+ * until the task ends.  EBUSY: the name is taken; EINVAL: it is longer than PIP_NAME_MAX, or there is
+ * a NUL in it (as by "%c"); ENOMEM. */
 PIP_API int pip_named_export(void *address, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
