@@ -6,7 +6,7 @@ import ctypes
 import sys
 from typing import Any, NamedTuple
 
-from aiopip._dtype import Layout, encode, layout, numpy
+from aiopip._dtype import Layout, encode, layout, number, numpy
 from aiopip._errors import InvalidArgumentError
 from aiopip._ffi import MAX_NDIM, READONLY, TYPED, ArrayFacts, address_of
 
@@ -137,4 +137,4 @@ def _plain_layout(form: str) -> Layout | None:
     bare = form.lstrip("@=<" if sys.byteorder == "little" else "@=>")
     if len(bare) != 1 or bare not in "?bBhHiIlLqQfd" or (form[0] in "=<>" and bare in "lL"):
         return None
-    return layout(bare)
+    return number(bare)

@@ -2,7 +2,9 @@
 
 NumPy is imported when a Region is cast, if it is installed, and all that its `dtype()` takes can
 be said then.  Without it a plain number is what can be said, as a struct module's code ('d', '@i')
-or as NumPy writes it ('f8', '<i4').
+or as NumPy writes it ('f8', '<i4').  A Region that has a type, and a buffer that is exported, take
+it no earlier than somebody asks for what it alone can give: to import NumPy takes a tenth of a
+second, in which an event loop stands still.
 
 Between processes a type travels as text, "8 <f8": the bytes of an item, then NumPy's code, or for
 structured types a Python literal of names, formats and offsets, which knows gaps and overlaps.
@@ -28,7 +30,7 @@ class Layout(NamedTuple):
     """The type of the items of a Region.
 
     Attributes:
-        dtype: a numpy.dtype, or the code as a str where there is no NumPy.
+        dtype: a numpy.dtype, or its code as a str; `dtype_of` is for users.
         itemsize: bytes an item.
         typestr: the array interface's code.
         descr: the array interface's description of fields, None for a plain type.
@@ -76,6 +78,19 @@ def layout(dtype: Any) -> Layout:
     return Layout(found, found.itemsize, found.str, descr, code, plain)
 
 
+def number(code: str) -> Layout:
+    """The layout of a plain number, without NumPy."""
+    size = struct.calcsize(code)
+    order = "|" if size == 1 else _NATIVE_ORDER
+    return Layout(code, size, f"{order}{_KINDS[code]}{size}", None, code)
+
+
+def dtype_of(kind: Layout) -> Any:
+    """A numpy.dtype, or the code as a str where there is no NumPy."""
+    module = numpy() if isinstance(kind.dtype, str) else None
+    return kind.dtype if module is None else module.dtype(kind.dtype)
+
+
 def encode(kind: Layout) -> str:
     """The text of a layout; `decode` reads it in another process."""
     described = kind.typestr if isinstance(kind.dtype, str) else _literal(kind.dtype)
@@ -86,12 +101,12 @@ def encode(kind: Layout) -> str:
 def decode(text: str) -> Layout:
     """The layout that `encode` made the text of, perhaps in a process with another NumPy."""
     size, _, described = text.partition(" ")
-    module = numpy()
-    if module is not None:
-        return layout(_from_literal(module, described))
-    code = _code(described)
-    typestr = f"|V{size}" if described[0] in "{(" else described
-    return Layout(typestr, int(size), typestr, None, code)
+    if described[0] in "{(":
+        module = numpy()
+        if module is not None:
+            return layout(_from_literal(module, described))
+        described = f"|V{size}"
+    return Layout(described, int(size), described, None, _code(described))
 
 
 def _literal(dtype: Any) -> Any:
@@ -134,9 +149,7 @@ def _plain(dtype: Any) -> Layout:
         raise InvalidArgumentError(
             "dtype", f"{dtype!r} is no code of a number ('f8', '<i4', 'B'); others need NumPy"
         )
-    size = struct.calcsize(code)
-    order = "|" if size == 1 else _NATIVE_ORDER
-    return Layout(dtype, size, f"{order}{_KINDS[code]}{size}", None, code)
+    return number(code)._replace(dtype=dtype)
 
 
 def _code(dtype: str) -> str | None:
@@ -145,7 +158,7 @@ def _code(dtype: str) -> str | None:
         return None
     if len(bare) == 1 and bare in _NATIVE:
         return bare
-    for code in reversed(_NATIVE):
+    for code in _NATIVE:  # of two for one number, 'l' and 'q', the one that NumPy takes
         if bare == f"{_KINDS[code]}{struct.calcsize(code)}":
             return code
     return None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiopip._arrays import Described, make_facts, row_strides
-from aiopip._dtype import Layout, decode, layout, numpy
+from aiopip._dtype import Layout, decode, dtype_of, layout, numpy
 from aiopip._errors import (
     ClosedError,
     InvalidArgumentError,
@@ -85,7 +85,7 @@ class Region:
     @property
     def dtype(self) -> Any:
         """The type of an item: a numpy.dtype, a str where there is no NumPy; None before `cast`."""
-        return None if self._layout is None else self._layout.dtype
+        return None if self._layout is None else dtype_of(self._layout)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -232,14 +232,14 @@ class Region:
         view, kind = self.view(), self._layout
         module = numpy() if kind is not None and kind.code is None else None
         if module is not None and kind is not None and module.asarray(view).dtype != kind.dtype:
-            raise BufferError(f"{kind.dtype} has no buffer format; use view(), or np.asarray()")
+            raise BufferError(f"{self.dtype} has no buffer format; use view(), or np.asarray()")
         return view
 
     def __repr__(self) -> str:
         if self._layout is None:
             what = "not cast"
         else:
-            what = f"dtype={self._layout.dtype} shape={self._facts.shape}"
+            what = f"dtype={self.dtype} shape={self._facts.shape}"
             what += " read only" if self.readonly else ""
         state = " closed" if self.closed else ""
         return f"<aiopip.Region {self.address:#x} of {self._source} {what}{state}>"

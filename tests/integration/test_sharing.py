@@ -98,6 +98,23 @@ async def test_read_only_stays_read_only(root: aiopip.Root) -> None:
             await worker.do("aiopip.Lock(region)")
 
 
+async def test_numpy_is_not_imported_before_it_is_wanted(root: aiopip.Root) -> None:
+    root.export("grid", np.arange(6.0).reshape(2, 3))
+    async with work(root) as worker:
+        await worker.do("""
+            me.export("lock", aiopip.Lock())
+            me.export("bytes", bytearray(8))
+            region = await me.named_import(me.root, "grid")
+            facts = region.shape, region.strides, region.nbytes
+            view = region.view()
+        """)
+        assert await worker.do("'numpy' in sys.modules") is False
+        assert await worker.do("facts") == ((2, 3), (24, 8), 48)
+        assert await worker.do("(view.format, view.tolist())") == ("d", [[0, 1, 2], [3, 4, 5]])
+        assert await worker.do("str(region.dtype)") == "float64"
+        assert await worker.do("'numpy' in sys.modules") is True
+
+
 # Layouts
 
 
