@@ -206,7 +206,8 @@ AIOPIP_API int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_req
  * and EXITED of a killed task.  -ESRCH when it has ended. */
 AIOPIP_API int aiopip_cancel(aiopip_client *client, int32_t pipid, uint64_t generation);
 
-/* Send a signal.  -ESRCH when the task has ended or has not started; -EINVAL, -EPERM of kill(2). */
+/* Send a signal.  0: the task had not ended when it was sent; -ESRCH: it has, whether that was told or
+ * not, or it has not started; -EINVAL, -EPERM of kill(2). */
 AIOPIP_API int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int signal);
 
 /* 1 while a task runs in this space, 0 when it has left it by execve(2); -ESRCH when it has ended. */

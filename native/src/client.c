@@ -306,17 +306,25 @@ int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *spawn
 
 /* ---- Signals ---------------------------------------------------------------------------------- */
 
-/* Under the lock the reaper cannot reap it, and until then its PID is nobody else's; unless it has
- * exec'ed, which made it a child as any other, and somebody's waitpid(-1) took it: then it is no
- * child of ours any more, and its PID may be anybody's. */
+/* Whether a task has not ended.  Under the lock the reaper cannot reap it, and until then its PID is
+ * nobody else's; unless it has exec'ed, which made it a child as any other, and somebody's
+ * waitpid(-1) took it: then it is no child of ours any more, and its PID may be anybody's. */
+static bool is_alive(struct core *core, int32_t pipid)
+{
+    siginfo_t end = {0};
+
+    return atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING &&
+           sys5(SYS_waitid, P_PID, core->tasks[pipid].pid, (long)(uintptr_t)&end,
+                WEXITED | WNOHANG | WNOWAIT | KERNEL_WALL, 0) == 0 &&
+           end.si_pid == 0;
+}
+
+/* The kernel takes a signal for a zombie, too, and says that it was sent.  Who hears 0 from us shall
+ * know that the task had not ended by itself: one that was a zombie before the call gets -ESRCH.  What
+ * ends between the look and the kill did so at the moment of the signal. */
 static int send_signal(struct core *core, int32_t pipid, int signal)
 {
-    siginfo_t information;
-
-    if (atomic_load(&core_slot(core, pipid)->state) != SLOT_RUNNING)
-        return -ESRCH;
-    if (sys5(SYS_waitid, P_PID, core->tasks[pipid].pid, (long)(uintptr_t)&information,
-             WEXITED | WNOHANG | WNOWAIT | KERNEL_WALL, 0) < 0)
+    if (!is_alive(core, pipid))
         return -ESRCH;
     return kill(core->tasks[pipid].pid, signal) < 0 ? -errno : 0;
 }
