@@ -333,6 +333,8 @@ class Client:
         into.envc = request.envc
         into.stdio = request.stdio
         into.pipid = request.pipid
+        into.flags = request.flags
+        into.process_group = request.process_group
         result = lib.aiopip_spawn(self._client, into, self._pipid, self._generation)
         return result, self._pipid[0], self._generation[0]
 

@@ -6,6 +6,7 @@ Pure functions of their arguments and of `os.environ`: no process is started her
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,16 @@ NULL = -2
 TO_STDOUT = -3
 
 
+class SpawnFlags(enum.IntFlag):
+    """`enum aiopip_spawn_flags`."""
+
+    NEW_SESSION = 1
+    PROCESS_GROUP = 2
+
+
+_PID_MAX = 2**31 - 1
+
+
 @dataclasses.dataclass(frozen=True)
 class SpawnRequest:
     """`struct aiopip_spawn_request`; the bytes that are C strings end with NUL.
@@ -48,6 +59,8 @@ class SpawnRequest:
         cwd: the folder to start in, None for the root's.
         stdio: three descriptors, or INHERIT, NULL, TO_STDOUT.
         pipid: the slot wanted, or PIPID_ANY.
+        flags: what is asked for beyond that.
+        process_group: the group to join, 0 for one of its own; with PROCESS_GROUP.
     """
 
     program: bytes
@@ -59,6 +72,8 @@ class SpawnRequest:
     cwd: bytes | None
     stdio: tuple[int, int, int]
     pipid: int
+    flags: SpawnFlags
+    process_group: int
 
     @property
     def program_text(self) -> str:
@@ -86,6 +101,8 @@ def pack(
     stdio: tuple[Stdio, Stdio, Stdio],
     pipid: int | None,
     max_tasks: int,
+    new_session: bool = False,
+    process_group: int | None = None,
 ) -> SpawnRequest:
     """Check and pack the arguments of one spawn.
 
@@ -101,6 +118,9 @@ def pack(
     variables = dict(os.environb) if env is None else _variables(env)
     path_list = variables.get(b"PATH")
     folder = None if cwd is None else _encode("cwd", cwd)
+    flags = SpawnFlags.NEW_SESSION if new_session else SpawnFlags(0)
+    if process_group is not None:
+        flags |= SpawnFlags.PROCESS_GROUP
     return SpawnRequest(
         program=path + b"\0",
         argv=b"\0".join(argv) + b"\0",
@@ -111,6 +131,8 @@ def pack(
         cwd=None if folder is None else folder + b"\0",
         stdio=_pack_stdio(stdio),
         pipid=_pack_pipid(pipid, max_tasks),
+        flags=flags,
+        process_group=_pack_group(process_group, new_session),
     )
 
 
@@ -174,3 +196,22 @@ def _pack_pipid(pipid: int | None, max_tasks: int) -> int:
     if not 0 <= pipid < max_tasks:
         raise InvalidArgumentError("pipid", f"{pipid} is not within 0 and {max_tasks - 1}")
     return pipid
+
+
+def _pack_group(process_group: int | None, new_session: bool) -> int:
+    if process_group is None:
+        return 0
+    process_group = whole_number("process_group", process_group)
+    if not 0 <= process_group <= _PID_MAX:
+        raise InvalidArgumentError(
+            "process_group",
+            f"{process_group} is no process group; 0 makes one of the task's own, a group's ID "
+            "joins that",
+        )
+    if new_session:
+        raise InvalidArgumentError(
+            "process_group",
+            "a session's leader leads a process group of its own, and cannot leave it; give "
+            "new_session or process_group",
+        )
+    return process_group

@@ -137,6 +137,8 @@ class Root:
         stdout: Stdio = None,
         stderr: Stdio = None,
         pipid: int | None = None,
+        new_session: bool = False,
+        process_group: int | None = None,
     ) -> Task:
         """Start a program as a task.
 
@@ -157,6 +159,9 @@ class Root:
             stdout: likewise.
             stderr: likewise; `subprocess.STDOUT` for where the task's stdout goes.
             pipid: the PiP ID wanted, 0 to max_tasks - 1; the lowest free one by default.
+            new_session: whether it leads a session of its own, without a terminal: setsid(2).
+            process_group: 0 for a process group of its own, the ID of a group of this session to
+                join that: setpgid(2); this process's own by default.  Not with `new_session`.
 
         Returns:
             The task; it may have ended already.
@@ -167,7 +172,8 @@ class Root:
             NotExecutableError: a directory, or no permission (EACCES).
             PrivilegedProgramError: set-uid, set-gid or file capabilities (EPERM).
             NotPieError, BadProgramError: it cannot be a task (ENOEXEC).
-            SpawnOptionError: cwd, stdin, stdout or stderr cannot be used; its errno says why.
+            SpawnOptionError: cwd, stdin, stdout, stderr or process_group cannot be used; its errno
+                says why.
             ArgumentsTooLongError: more than execve(2) takes (E2BIG).
             OutOfMappingsError: vm.max_map_count is nearly reached (ENOMEM).
             SlotBusyError: the PiP ID is taken, or none is free (EBUSY).
@@ -192,6 +198,8 @@ class Root:
             stdio=(stdin, stdout, stderr),
             pipid=pipid,
             max_tasks=self._max_tasks,
+            new_session=new_session,
+            process_group=process_group,
         )
         return await core.spawn(request)
 

@@ -152,7 +152,7 @@ class SpawnOptionError(SpawnError):
     """An option could not be applied in the child; errno says why.
 
     Attributes:
-        option: the name of the option: "cwd", "stdin" ...
+        option: the name of the option: "cwd", "stdin", "process_group" ...
     """
 
     def __init__(
@@ -210,7 +210,8 @@ def _option(name: str | None) -> Callable[[Failed, str], SpawnError]:
     def make(failed: Failed, program: str) -> SpawnError:
         kind = blend(SpawnOptionError, failed.error)
         if name is None:
-            return kind(failed.error, program, failed.detail or "an option", "")
+            hint = _HINTS.get((failed.detail, failed.error), "")
+            return kind(failed.error, program, failed.detail or "an option", hint)
         return kind(failed.error, program, name, failed.detail)
 
     return make
@@ -226,6 +227,11 @@ def _limit(what: str) -> Callable[[Failed, str], SpawnError]:
 
 
 _other = _limit("the start failed")
+
+_HINTS = {
+    ("process_group", errno.EPERM): "no such group in this session; a group is there while a "
+    "process is in it, and 0 makes a new one",
+}
 
 _BY_FAILURE: dict[int, Callable[[Failed, str], SpawnError]] = {
     Failure.PROGRAM: _program,

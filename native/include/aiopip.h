@@ -23,7 +23,7 @@ extern "C" {
 #define AIOPIP_API __attribute__((visibility("default")))
 
 /* The version of everything that a root and its tasks share in memory. */
-#define AIOPIP_ABI_VERSION 2
+#define AIOPIP_ABI_VERSION 3
 
 #define AIOPIP_MAX_TASKS 4096
 #define AIOPIP_MAX_NDIM 64
@@ -40,6 +40,11 @@ enum aiopip_stdio {
     AIOPIP_STDIO_INHERIT = -1, /* the root's descriptor of that number, as it is at the spawn */
     AIOPIP_STDIO_NULL = -2,    /* /dev/null */
     AIOPIP_STDIO_STDOUT = -3,  /* stderr alone: wherever the task's stdout goes */
+};
+
+enum aiopip_spawn_flags {
+    AIOPIP_SPAWN_NEW_SESSION = 1,   /* setsid(2) */
+    AIOPIP_SPAWN_PROCESS_GROUP = 2, /* setpgid(2): into process_group */
 };
 
 struct aiopip_options {
@@ -62,6 +67,8 @@ struct aiopip_spawn_request {
     const char *cwd;       /* NULL: the root's */
     int32_t stdio[3];      /* descriptors of the root, or enum aiopip_stdio */
     int32_t pipid;         /* the slot wanted, or AIOPIP_PIPID_ANY: the lowest free one */
+    uint32_t flags;        /* enum aiopip_spawn_flags */
+    int32_t process_group; /* one to join, or 0 for one of its own */
 };
 
 enum aiopip_event_kind {
@@ -100,7 +107,7 @@ enum aiopip_failure {
     AIOPIP_FAILED_MAPPINGS, /* too few of vm.max_map_count left (ENOMEM); detail: "used of limit" */
     AIOPIP_FAILED_MEMORY,   /* mmap for stack or loader; detail: what */
     AIOPIP_FAILED_CLONE,    /* clone: EAGAIN (RLIMIT_NPROC, pids.max), ENOMEM */
-    AIOPIP_FAILED_OPTIONS,  /* another option in the child: rlimits, affinity ...; detail: which */
+    AIOPIP_FAILED_OPTIONS,  /* another option in the child: process_group ...; detail: its name */
     AIOPIP_FAILED_WATCH,    /* no descriptor left to watch it with: EMFILE (RLIMIT_NOFILE) */
     AIOPIP_FAILED_CANCELLED, /* aiopip_cancel() before it was started (ECANCELED) */
     AIOPIP_FAILED_LIBPYTHON, /* a non-PIE Python without its library (ENOEXEC); detail: its name,

@@ -36,6 +36,14 @@ static __attribute__((noreturn)) void fail(struct task_block *block, enum aiopip
     leave();
 }
 
+/* The option's name is a text of this library, which is where the root reads it, too. */
+static __attribute__((noreturn)) void fail_option(struct task_block *block, const char *option,
+                                                  long error)
+{
+    block->failed_option = option;
+    fail(block, AIOPIP_FAILED_OPTIONS, error);
+}
+
 /* Handlers are the root's functions: none may run here.  clone3 has reset them; the legacy call has
  * not.  What the root ignores stays ignored, but for what Python ignores for itself. */
 static void reset_signals(const struct task_start *start)
@@ -52,6 +60,19 @@ static void reset_signals(const struct task_start *start)
     }
     sys4(SYS_rt_sigaction, SIGNAL_PIPE, (long)(uintptr_t)&default_action, 0, 8);
     sys4(SYS_rt_sigaction, SIGNAL_XFSZ, (long)(uintptr_t)&default_action, 0, 8);
+}
+
+/* A new process leads no group, so that setsid succeeds; a session's leader leads its group, too. */
+static void set_group(struct task_block *block)
+{
+    const struct task_start *start = &block->start;
+    long result;
+
+    if (start->flags & AIOPIP_SPAWN_NEW_SESSION && (result = sys0(SYS_setsid)) < 0)
+        fail_option(block, "new_session", result);
+    if (start->flags & AIOPIP_SPAWN_PROCESS_GROUP &&
+        (result = sys2(SYS_setpgid, 0, start->process_group)) < 0)
+        fail_option(block, "process_group", result);
 }
 
 /* Put the sources at 0 to 2 and close all else.  A source that is itself among 0 to 2 is lifted
@@ -91,7 +112,7 @@ static void set_limit(struct task_block *block, int resource, const struct kerne
 {
     long result = sys4(SYS_prlimit64, 0, resource, (long)(uintptr_t)limit, 0);
     if (result < 0)
-        fail(block, AIOPIP_FAILED_OPTIONS, result);
+        fail_option(block, "resource limits", result);
 }
 
 static void set_limits(struct task_block *block)
@@ -114,10 +135,12 @@ static void set_scheduling(struct task_block *block)
     if (start->set_affinity)
         result = sys3(SYS_sched_setaffinity, 0, (long)start->affinity_bytes,
                       (long)(uintptr_t)start->affinity);
-    if (result >= 0 && start->set_scheduler)
+    if (result < 0)
+        fail_option(block, "affinity", result);
+    if (start->set_scheduler)
         result = sys3(SYS_sched_setattr, 0, (long)(uintptr_t)&start->scheduler, 0);
     if (result < 0)
-        fail(block, AIOPIP_FAILED_OPTIONS, result);
+        fail_option(block, "scheduling", result);
 }
 
 void child_main(void *argument)
@@ -131,6 +154,7 @@ void child_main(void *argument)
     if (sys0(SYS_getppid) != block->control->root_pid)
         leave();
     reset_signals(start);
+    set_group(block);
     place_descriptors(block);
     if (start->cwd && (result = sys1(SYS_chdir, (long)(uintptr_t)start->cwd)) < 0)
         fail(block, AIOPIP_FAILED_CWD, result);

@@ -150,6 +150,20 @@ static void take_orders(struct reaper *reaper)
 
 /* ---- Reaping ---------------------------------------------------------------------------------- */
 
+/* What a child that could not apply its options has left to say of that. */
+static void read_failure(struct core *core, int32_t pipid)
+{
+    struct slot *slot = core_slot(core, pipid);
+    struct task *task = &core->tasks[pipid];
+    enum aiopip_failure failure = (enum aiopip_failure)atomic_load(&slot->failure);
+    const char *detail = failure == AIOPIP_FAILED_CWD       ? slot->block->start.cwd
+                         : failure == AIOPIP_FAILED_OPTIONS ? slot->block->failed_option
+                                                            : "";
+
+    program_fail(&task->failure, failure, 0, "%s", detail);
+    task->error = atomic_load(&slot->error);
+}
+
 /* Mark the end and post it.  Under the lock. */
 static void mark_ended(struct reaper *reaper, int32_t pipid)
 {
@@ -164,9 +178,7 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
     list_push(core, atomic_load(&slot->quiet) || task->failed ? &reaper->ready : &reaper->suspects,
               pipid);
     if (task->failed) {
-        program_fail(&task->failure, (enum aiopip_failure)atomic_load(&slot->failure), 0, "%s",
-                     slot->block->start.cwd ? slot->block->start.cwd : "");
-        task->error = atomic_load(&slot->error);
+        read_failure(core, pipid);
         core->failed++;
     } else {
         core_announce(core, pipid);

@@ -219,6 +219,8 @@ struct task_start {
     uintptr_t stack;
     const char *cwd;         /* or NULL */
     int32_t stdio[3];        /* source descriptors, -1: closed */
+    uint32_t flags;          /* enum aiopip_spawn_flags */
+    int32_t process_group;   /* of setpgid(0, process_group) */
     uint32_t reset_handlers; /* 1: clone did not */
     uint64_t signal_mask;
     struct kernel_rlimit data_limit; /* the user's; the preload puts it back */
@@ -246,6 +248,7 @@ struct task_block {
     uintptr_t window_end;
     uintptr_t spare_end;
     struct task_start start;
+    const char *failed_option; /* task: before it reports AIOPIP_FAILED_OPTIONS */
     struct outside outside[SHARED_OUTSIDE];
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct sharing sharing;

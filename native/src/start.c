@@ -109,6 +109,8 @@ static void set_options(struct start *start)
     const char *base = strrchr(argv0, '/') ? strrchr(argv0, '/') + 1 : argv0;
     struct rlimit data, files;
 
+    child->flags = start->request->spawn.flags;
+    child->process_group = start->request->spawn.process_group;
     child->reset_handlers = !core->has_clone3;
     child->signal_mask = wanted->signal_mask;
     getrlimit(RLIMIT_DATA, &data);

@@ -15,6 +15,7 @@ import aiopip
 from aiopip import _ffi
 from aiopip._native import ffi, lib
 from aiopip._records import Failure
+from aiopip._request import SpawnFlags
 
 PACKAGE = Path(str(resources.files("aiopip")))
 NATIVE = Path(__file__).parents[2] / "native"
@@ -80,6 +81,13 @@ def test_failures_are_those_of_the_header() -> None:
         assert getattr(lib, f"AIOPIP_FAILED_{failure.name}") == failure
     named = [name for name in dir(lib) if name.startswith("AIOPIP_FAILED_")]
     assert len(named) == len(Failure)
+
+
+def test_spawn_flags_are_those_of_the_header() -> None:
+    for flag in SpawnFlags:
+        assert getattr(lib, f"AIOPIP_SPAWN_{flag.name}") == flag
+    named = [name for name in dir(lib) if name.startswith("AIOPIP_SPAWN_")]
+    assert len(named) == len(SpawnFlags)
 
 
 def test_every_function_of_the_header_is_declared() -> None:

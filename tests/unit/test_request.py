@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aiopip
-from aiopip._request import INHERIT, NULL, PIPID_ANY, TO_STDOUT, SpawnRequest, pack
+from aiopip._request import (
+    INHERIT,
+    NULL,
+    PIPID_ANY,
+    TO_STDOUT,
+    SpawnFlags,
+    SpawnRequest,
+    pack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,3 +178,41 @@ def test_packed_strings_can_be_told_apart(args: list[bytes], env: dict[bytes, by
 def test_argument_of_another_type_is_named(name: str, call: Callable[[], Any]) -> None:
     with pytest.raises(TypeError, match=f"^{name}: .* is no "):
         call()
+
+
+# Process groups
+
+
+def test_group_and_session_are_the_root_s_by_default() -> None:
+    request = packed()
+    assert (request.flags, request.process_group) == (SpawnFlags(0), 0)
+
+
+@pytest.mark.parametrize("group", [0, 1, 4711, 2**31 - 1])
+def test_group_may_be_made_and_joined(group: int) -> None:
+    request = packed(process_group=group)
+    assert (request.flags, request.process_group) == (SpawnFlags.PROCESS_GROUP, group)
+
+
+def test_session_may_be_new() -> None:
+    assert packed(new_session=True).flags == SpawnFlags.NEW_SESSION
+
+
+@pytest.mark.parametrize("group", [-1, 2**31])
+def test_what_is_no_group_is_refused(group: int) -> None:
+    with pytest.raises(
+        aiopip.InvalidArgumentError, match=f"^process_group: {group} is no"
+    ) as error:
+        packed(process_group=group)
+    assert error.value.argument == "process_group"
+
+
+def test_group_that_is_no_number_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"^process_group: 'x' is no integer"):
+        packed(process_group="x")
+
+
+@pytest.mark.parametrize("group", [0, 4711])
+def test_leader_of_a_session_cannot_change_its_group(group: int) -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match="give new_session or process_group"):
+        packed(new_session=True, process_group=group)
