@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * client.c: what a client asks of the core: tasks, signals, events.  Any function here takes the
- * lock for a moment and never waits, but aiopip_abort.
+ * client.c: what a client asks of the core: tasks and events.  Any function here takes the lock for a
+ * moment and never waits, but aiopip_abort.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -304,42 +303,7 @@ int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *spawn
     return 0;
 }
 
-/* ---- Signals ---------------------------------------------------------------------------------- */
-
-/* Whether a task has not ended.  Under the lock the reaper cannot reap it, and until then its PID is
- * nobody else's; unless it has exec'ed, which made it a child as any other, and somebody's
- * waitpid(-1) took it: then it is no child of ours any more, and its PID may be anybody's. */
-static bool is_alive(struct core *core, int32_t pipid)
-{
-    siginfo_t end = {0};
-
-    return atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING &&
-           sys5(SYS_waitid, P_PID, core->tasks[pipid].pid, (long)(uintptr_t)&end,
-                WEXITED | WNOHANG | WNOWAIT | KERNEL_WALL, 0) == 0 &&
-           end.si_pid == 0;
-}
-
-/* The kernel takes a signal for a zombie, too, and says that it was sent.  Who hears 0 from us shall
- * know that the task had not ended by itself: one that was a zombie before the call gets -ESRCH.  What
- * ends between the look and the kill did so at the moment of the signal. */
-static int send_signal(struct core *core, int32_t pipid, int signal)
-{
-    if (!is_alive(core, pipid))
-        return -ESRCH;
-    return kill(core->tasks[pipid].pid, signal) < 0 ? -errno : 0;
-}
-
-int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int signal)
-{
-    struct core *core = client->core;
-
-    if (core->pid != getpid())
-        return -ESRCH;
-    core_lock(core);
-    int result = core_task(core, pipid, generation) ? send_signal(core, pipid, signal) : -ESRCH;
-    core_unlock(core, SIDE_PROCESS);
-    return result;
-}
+/* ---- Looking, ending -------------------------------------------------------------------------- */
 
 int aiopip_shares(aiopip_client *client, int32_t pipid, uint64_t generation)
 {
@@ -370,14 +334,12 @@ int aiopip_cancel(aiopip_client *client, int32_t pipid, uint64_t generation)
         core->requests_cancelled = true;
         result = 0;
     } else if (task) {
-        result = send_signal(core, pipid, SIGKILL);
+        result = core_kill(core, pipid, SIGKILL);
     }
     core_unlock(core, SIDE_PROCESS);
     shared_wake_spawner(core->control);
     return result;
 }
-
-/* ---- Ending ----------------------------------------------------------------------------------- */
 
 int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation)
 {
@@ -409,7 +371,7 @@ int aiopip_abort(aiopip_client *client, uint32_t timeout_ms)
     for (uint32_t i = 0; i < core->control->max_tasks; i++)
         if (core->tasks[i].client == client) {
             core->tasks[i].cancelled = true;
-            send_signal(core, (int32_t)i, SIGKILL);
+            core_kill(core, (int32_t)i, SIGKILL);
         }
     core->requests_cancelled = true;
     shared_wake_spawner(core->control);

@@ -220,6 +220,12 @@ void core_settle(struct core *core, int32_t pipid);
  * there are no threads any more, it is done here.  Under the lock. */
 void core_let_go(struct core *core, int32_t pipid);
 
+/* signals.c: send a signal, as aiopip_kill() does.  The kernel takes a signal for a zombie, too, and
+ * says that it was sent.  Who hears 0 from us shall know that the task had not ended by itself: one
+ * that was a zombie before the call gets -ESRCH.  What ends between the look and the kill did so at
+ * the moment of the signal.  Under the lock. */
+int core_kill(struct core *core, int32_t pipid, int signal);
+
 /* Tell clients that holds of the root's exports were given up.  Under the lock. */
 void core_post_released(struct core *core);
 
