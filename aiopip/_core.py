@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from aiopip._ending import Ending
 from aiopip._errors import (
     ClosedError,
     ForkedError,
+    GroupNotFoundError,
     InvalidArgumentError,
     NotPermittedError,
     TaskEndedError,
@@ -110,12 +112,32 @@ class Core:
             result = self.client.kill(state.pipid, state.generation, signum)
         if state.status is not None or result == -errno.ESRCH:
             raise TaskEndedError(state.name, state.pipid)
-        if result == -errno.EINVAL:
-            raise InvalidArgumentError("signal", f"{signum!r} is no signal")
-        if result == -errno.EPERM:
-            raise NotPermittedError(f"{state} runs as another user, and takes no signals from us")
+        _check_sent(result, signum, str(state))
+
+    def kill_group(self, group: int | TaskState, signum: int) -> None:
+        """Send a signal to a process group; `Root.signal_group` has the contract."""
+        number = group if isinstance(group, int) else self._group_of(group)
+        if number <= 1:
+            raise InvalidArgumentError("group", f"{number} is no process group's ID")
+        if number == os.getpgrp():
+            raise InvalidArgumentError(
+                "group",
+                f"{number} is this process's own group, and the signal would reach this process "
+                "and others of its job; spawn with process_group=0, or use send_signal() or "
+                "kill_all()",
+            )
+        result = self.client.kill_group(number, signum)
+        if result == -errno.ESRCH:
+            raise GroupNotFoundError(number)
+        _check_sent(result, signum, f"process group {number}")
+
+    def _group_of(self, state: TaskState) -> int:
+        result = -errno.ESRCH
+        if state.status is None:
+            result = self.client.group(state.pipid, state.generation)
         if result < 0:
-            raise call_error(-result, f"sending signal {signum} to {state} failed")
+            raise TaskEndedError(state.name, state.pipid)
+        return result
 
     def shares(self, state: TaskState) -> bool:
         """Whether a task is in this space; `Task.shared` has the contract."""
@@ -279,3 +301,12 @@ class Core:
             self.listeners.close()
         if result < 0 and not busy_is_fine:
             raise call_error(-result, "closing the native core failed")
+
+
+def _check_sent(result: int, signum: int, to: str) -> None:
+    if result == -errno.EINVAL:
+        raise InvalidArgumentError("signal", f"{signum!r} is no signal")
+    if result == -errno.EPERM:
+        raise NotPermittedError(f"{to} runs as another user, and takes no signals from us")
+    if result < 0:
+        raise call_error(-result, f"sending signal {signum} to {to} failed")

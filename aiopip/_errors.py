@@ -18,6 +18,7 @@
         |-- WouldBlock                 EAGAIN        BlockingIOError
         |-- NoTasksError               ECHILD        ChildProcessError
         |-- TaskEndedError             ESRCH         ProcessLookupError
+        |-- GroupNotFoundError         ESRCH         ProcessLookupError
         |-- InvalidTaskError           EINVAL
         |-- InvalidRegionError         EFAULT
         |-- ImportCanceledError        ECANCELED
@@ -325,6 +326,18 @@ class TaskEndedError(CallError, ProcessLookupError):
     def __init__(self, name: str, pipid: int) -> None:
         """Take the task's name and PiP ID."""
         super().__init__(errno.ESRCH, f"task {name!r} (PiP ID {pipid}) has ended")
+
+
+class GroupNotFoundError(CallError, ProcessLookupError):
+    """No live task of this Root is in the process group (ESRCH)."""
+
+    def __init__(self, group: int) -> None:
+        """Take the group's ID."""
+        super().__init__(
+            errno.ESRCH,
+            f"no live task of this Root is in process group {group}; it may have ended, and that "
+            "number may be somebody else's by now",
+        )
 
 
 class InvalidTaskError(CallError):

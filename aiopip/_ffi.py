@@ -346,6 +346,14 @@ class Client:
         """`aiopip_kill`."""
         return lib.aiopip_kill(self._client, pipid, generation, signal)
 
+    def group(self, pipid: int, generation: int) -> int:
+        """`aiopip_group`: the process group, or minus an errno."""
+        return lib.aiopip_group(self._client, pipid, generation)
+
+    def kill_group(self, group: int, signal: int) -> int:
+        """`aiopip_kill_group`."""
+        return lib.aiopip_kill_group(self._client, group, signal)
+
     def shares(self, pipid: int, generation: int) -> int:
         """`aiopip_shares`."""
         return lib.aiopip_shares(self._client, pipid, generation)

@@ -285,6 +285,36 @@ class Root:
         """
         self._open().signal_all(signal)
 
+    def signal_group(self, group: int | Task, signal: int) -> None:
+        """Send a signal to all processes of a process group: tasks, their children, and others.
+
+        It must be a group in which a live task of this Root is: then the number cannot have become
+        that of somebody else's group.
+
+        Args:
+            group: a process group's ID, or a task, whose group is meant.
+            signal: its number, or a member of `signal.Signals`.
+
+        Raises:
+            GroupNotFoundError: no live task of this Root is in that group (ESRCH,
+                ProcessLookupError).
+            TaskEndedError: the task has ended (ESRCH, ProcessLookupError).
+            InvalidTaskError: it is no task of this Root (EINVAL).
+            InvalidArgumentError: it is this process's own group, or no group; there is no such
+                signal.
+            NotPermittedError: all of them run as other users (EPERM).
+
+        Thread safety: loop thread only.
+
+        Source: kill(2), killpg(3)
+        """
+        core = self._open()
+        signal = whole_number("signal", signal)
+        if isinstance(group, Task):
+            self._own(group).signal_group(signal)
+        else:
+            core.kill_group(whole_number("group", group), signal)
+
     def abort(self) -> None:
         """Kill and reap all tasks at once and close the Root, without giving others a turn.
 

@@ -217,6 +217,14 @@ AIOPIP_API int aiopip_cancel(aiopip_client *client, int32_t pipid, uint64_t gene
  * not, or it has not started; -EINVAL, -EPERM of kill(2). */
 AIOPIP_API int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int signal);
 
+/* The process group of a task.  -ESRCH when it has ended or has not started. */
+AIOPIP_API int aiopip_group(aiopip_client *client, int32_t pipid, uint64_t generation);
+
+/* Send a signal to all processes of a process group, whether they are tasks or not.  -ESRCH: no live
+ * task of this client is in it; -EINVAL: the caller's own group, what is no group (up to 1:
+ * kill(2) takes these for something else), no signal; -EPERM of kill(2): none of them takes it from us. */
+AIOPIP_API int aiopip_kill_group(aiopip_client *client, int32_t group, int signal);
+
 /* 1 while a task runs in this space, 0 when it has left it by execve(2); -ESRCH when it has ended. */
 AIOPIP_API int aiopip_shares(aiopip_client *client, int32_t pipid, uint64_t generation);
 

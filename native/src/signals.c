@@ -40,3 +40,54 @@ int aiopip_kill(aiopip_client *client, int32_t pipid, uint64_t generation, int s
     core_unlock(core, SIDE_PROCESS);
     return result;
 }
+
+/* ---- Process groups --------------------------------------------------------------------------- */
+
+int aiopip_group(aiopip_client *client, int32_t pipid, uint64_t generation)
+{
+    struct core *core = client->core;
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    core_lock(core);
+    bool alive = core_task(core, pipid, generation) && is_alive(core, pipid);
+    int group = alive ? getpgid(core->tasks[pipid].pid) : -1;
+    core_unlock(core, SIDE_PROCESS);
+    return group < 0 ? -ESRCH : group;
+}
+
+/* Whether a task of the client's that has not ended is in a group. */
+static bool has_member(struct aiopip_client *client, pid_t group)
+{
+    struct core *core = client->core;
+
+    for (int32_t i = 0; i < (int32_t)core->control->max_tasks; i++)
+        if (core->tasks[i].client == client &&
+            atomic_load(&core_slot(core, i)->state) == SLOT_RUNNING &&
+            getpgid(core->tasks[i].pid) == group && is_alive(core, i))
+            return true;
+    return false;
+}
+
+/* A group's number is taken as long as any process is in it, a zombie too; then it is free, and some
+ * process may come to have it for its PID, and lead a group of that number which is none of ours.  So
+ * a task has to be in it, and the lock, under which nobody reaps that task, is held from the look to
+ * the kill: whatever the task does, ending too, the number stays what it was.  Two ways around that
+ * are left, and in both the kernel has to hand out all PIDs once in those microseconds: the task goes
+ * to another group, as the last one of its own; or it has exec'ed, ends, and a waitpid(-1) of somebody
+ * else in this process reaps it. */
+int aiopip_kill_group(aiopip_client *client, int32_t group, int signal)
+{
+    struct core *core = client->core;
+
+    if (core->pid != getpid())
+        return -ESRCH;
+    if (group <= 1 || group == getpgrp())
+        return -EINVAL;
+    core_lock(core);
+    int result = -ESRCH;
+    if (has_member(client, group))
+        result = kill(-group, signal) < 0 ? -errno : 0;
+    core_unlock(core, SIDE_PROCESS);
+    return result;
+}

@@ -72,6 +72,7 @@ class FakeClient:
         """What the next spawns return; 0 when it is empty."""
         self.imports: dict[bytes, Hold | int] = {}
         self.kill_result = 0
+        self.group_result = 4711
         self.shares_result = 1
         self.close_result = 0
         self.left_after_abort = 0
@@ -109,6 +110,13 @@ class FakeClient:
     def kill(self, pipid: int, generation: int, signal: int) -> int:
         self.calls.append(("kill", pipid, signal))
         self.on_kill(signal)
+        return self.kill_result
+
+    def group(self, pipid: int, generation: int) -> int:
+        return self.group_result
+
+    def kill_group(self, group: int, signal: int) -> int:
+        self.calls.append(("kill_group", group, signal))
         return self.kill_result
 
     def shares(self, pipid: int, generation: int) -> int:

@@ -35,6 +35,7 @@ SAMPLES: list[AiopipError] = [
     aiopip.WouldBlock("not yet"),
     aiopip.NoTasksError(),
     aiopip.TaskEndedError("sort", 3),
+    aiopip.GroupNotFoundError(4711),
     aiopip.InvalidTaskError(None),
     aiopip.InvalidRegionError(4096, 8, "task 'sort'"),
     aiopip.ImportCanceledError("task 'sort'", "grid"),
