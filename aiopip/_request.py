@@ -40,6 +40,7 @@ class SpawnFlags(enum.IntFlag):
 
     NEW_SESSION = 1
     PROCESS_GROUP = 2
+    STOPPED = 4
 
 
 _PID_MAX = 2**31 - 1
@@ -103,6 +104,7 @@ def pack(
     max_tasks: int,
     new_session: bool = False,
     process_group: int | None = None,
+    stopped: bool = False,
 ) -> SpawnRequest:
     """Check and pack the arguments of one spawn.
 
@@ -118,9 +120,6 @@ def pack(
     variables = dict(os.environb) if env is None else _variables(env)
     path_list = variables.get(b"PATH")
     folder = None if cwd is None else _encode("cwd", cwd)
-    flags = SpawnFlags.NEW_SESSION if new_session else SpawnFlags(0)
-    if process_group is not None:
-        flags |= SpawnFlags.PROCESS_GROUP
     return SpawnRequest(
         program=path + b"\0",
         argv=b"\0".join(argv) + b"\0",
@@ -131,7 +130,13 @@ def pack(
         cwd=None if folder is None else folder + b"\0",
         stdio=_pack_stdio(stdio),
         pipid=_pack_pipid(pipid, max_tasks),
-        flags=flags,
+        flags=_pack_flags(
+            {
+                SpawnFlags.NEW_SESSION: new_session,
+                SpawnFlags.PROCESS_GROUP: process_group is not None,
+                SpawnFlags.STOPPED: stopped,
+            }
+        ),
         process_group=_pack_group(process_group, new_session),
     )
 
@@ -196,6 +201,14 @@ def _pack_pipid(pipid: int | None, max_tasks: int) -> int:
     if not 0 <= pipid < max_tasks:
         raise InvalidArgumentError("pipid", f"{pipid} is not within 0 and {max_tasks - 1}")
     return pipid
+
+
+def _pack_flags(wanted: Mapping[SpawnFlags, bool]) -> SpawnFlags:
+    flags = SpawnFlags(0)
+    for flag, is_wanted in wanted.items():
+        if is_wanted:
+            flags |= flag
+    return flags
 
 
 def _pack_group(process_group: int | None, new_session: bool) -> int:

@@ -139,6 +139,7 @@ class Root:
         pipid: int | None = None,
         new_session: bool = False,
         process_group: int | None = None,
+        stopped: bool = False,
     ) -> Task:
         """Start a program as a task.
 
@@ -162,6 +163,8 @@ class Root:
             new_session: whether it leads a session of its own, without a terminal: setsid(2).
             process_group: 0 for a process group of its own, the ID of a group of this session to
                 join that: setpgid(2); this process's own by default.  Not with `new_session`.
+            stopped: whether it is stopped (SIGSTOP) before the first instruction of its program;
+                `Task.resume()` lets it go.  Leaving the Root waits for it as for any other.
 
         Returns:
             The task; it may have ended already.
@@ -200,6 +203,7 @@ class Root:
             max_tasks=self._max_tasks,
             new_session=new_session,
             process_group=process_group,
+            stopped=stopped,
         )
         return await core.spawn(request)
 

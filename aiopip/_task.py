@@ -135,6 +135,14 @@ class Task:
         """Send SIGKILL; raises as `send_signal`."""
         self.send_signal(signal.SIGKILL)
 
+    def stop(self) -> None:
+        """Send SIGSTOP, which no program can ignore; raises as `send_signal`."""
+        self.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send SIGCONT: the task goes on if it is stopped; raises as `send_signal`."""
+        self.send_signal(signal.SIGCONT)
+
     async def named_import(self, name: str) -> Region:
         """Import what the task exports under a name, once it has.
 

@@ -45,6 +45,7 @@ enum aiopip_stdio {
 enum aiopip_spawn_flags {
     AIOPIP_SPAWN_NEW_SESSION = 1,   /* setsid(2) */
     AIOPIP_SPAWN_PROCESS_GROUP = 2, /* setpgid(2): into process_group */
+    AIOPIP_SPAWN_STOPPED = 4,       /* SIGSTOP comes before its program's first instruction */
 };
 
 struct aiopip_options {

@@ -143,6 +143,16 @@ static void set_scheduling(struct task_block *block)
         fail_option(block, "scheduling", result);
 }
 
+/* Wait until SIGSTOP is pending here; spawner.c says why.  It may have been sent while this thread was
+ * on its way to look at the gate.  A signal is taken at the end of a system call, so there is one more
+ * behind the look: without it, ld.so's first instructions would run until an interrupt comes. */
+static void wait_at_gate(struct task_block *block)
+{
+    while (!atomic_load(&block->gate))
+        shared_futex_wait(&block->gate, 0, NULL);
+    sys0(SYS_getppid);
+}
+
 void child_main(void *argument)
 {
     struct task_block *block = argument;
@@ -165,5 +175,7 @@ void child_main(void *argument)
 
     atomic_store_explicit(&block->slot->started, TASK_STARTED_DONE, memory_order_release);
     shared_wake_spawner(block->control);
+    if (start->flags & AIOPIP_SPAWN_STOPPED)
+        wait_at_gate(block);
     arch_enter(start->entry, start->stack);
 }

@@ -249,6 +249,7 @@ struct task_block {
     uintptr_t spare_end;
     struct task_start start;
     const char *failed_option; /* task: before it reports AIOPIP_FAILED_OPTIONS */
+    _Atomic uint32_t gate;     /* futex; root: 1 when a task that shall be stopped may go on */
     struct outside outside[SHARED_OUTSIDE];
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct sharing sharing;

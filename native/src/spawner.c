@@ -23,6 +23,34 @@
 
 /* ---- Looking around --------------------------------------------------------------------------- */
 
+static bool starts_stopped(struct core *core, int32_t pipid)
+{
+    return core_slot(core, pipid)->block->start.flags & AIOPIP_SPAWN_STOPPED;
+}
+
+/* A task has applied its options.  One that shall be stopped waits at its gate, in its own code, and is
+ * sent SIGSTOP first, then the gate is opened, then the client is told of it:
+ *
+ *   child     STARTED_DONE   waits . . . . . . . . . . . . .   goes on, and stops
+ *   spawner                  kill(SIGSTOP)   opens the gate   STARTED
+ *   client                                                              kill(SIGCONT)
+ *
+ * The signal is pending from the kill on.  So whatever SIGCONT the client sends comes behind it: it
+ * wakes the child, or, when that has not come to stop yet, takes the SIGSTOP away.  If the child sent
+ * it to itself, a SIGCONT could come first and do nothing, and the child would sleep for ever.  If
+ * there were no gate, the child would be in its program by the time of the kill.  Under the lock. */
+static void announce(struct core *core, int32_t pipid)
+{
+    struct task_block *block = core_slot(core, pipid)->block;
+
+    if (starts_stopped(core, pipid) && !atomic_load(&block->gate)) {
+        kill(core->tasks[pipid].pid, SIGSTOP);
+        atomic_store(&block->gate, 1);
+        shared_futex_wake(&block->gate, 1);
+    }
+    core_announce(core, pipid);
+}
+
 /* Tell clients of tasks that have started, and let go of those that have loaded or ended.  *busy:
  * how many are still young enough to be waited for; returns the nanoseconds until the next of them
  * is not, or 0. */
@@ -41,9 +69,11 @@ static uint64_t check_loading(struct core *core, uint32_t *busy)
             atomic_load_explicit(&slot->started, memory_order_acquire) == TASK_STARTED_DONE;
         bool loaded = atomic_load(&slot->loaded) != TASK_LOADED_NOT;
         if (running && started)
-            core_announce(core, pipid);
-        /* One that ended is announced by the reaper. */
-        if (!running || (started && (loaded || age >= LOADING_PATIENCE_NS))) {
+            announce(core, pipid);
+        /* One that ended is announced by the reaper.  One that is stopped does not load, and when it
+         * goes on it is not waited for: nobody knows when that will be. */
+        if (!running ||
+            (started && (loaded || age >= LOADING_PATIENCE_NS || starts_stopped(core, pipid)))) {
             core->loading[i] = core->loading[--core->loading_count];
             continue;
         }

@@ -198,6 +198,12 @@ def test_session_may_be_new() -> None:
     assert packed(new_session=True).flags == SpawnFlags.NEW_SESSION
 
 
+def test_task_may_be_stopped_in_its_group() -> None:
+    assert packed(stopped=True).flags == SpawnFlags.STOPPED
+    both = SpawnFlags.STOPPED | SpawnFlags.PROCESS_GROUP
+    assert packed(stopped=True, process_group=0).flags == both
+
+
 @pytest.mark.parametrize("group", [-1, 2**31])
 def test_what_is_no_group_is_refused(group: int) -> None:
     with pytest.raises(
