@@ -36,8 +36,10 @@ from aiopip._errors import (  # noqa: E402  the check comes before the extension
 )
 from aiopip._events import Event, EventStream, Exited  # noqa: E402
 from aiopip._exports import Export  # noqa: E402
+from aiopip._group import TaskGroup  # noqa: E402
 from aiopip._lifetime import current_root  # noqa: E402
 from aiopip._lock import Lock  # noqa: E402
+from aiopip._pipes import ReceivePipe, SendPipe  # noqa: E402
 from aiopip._region import Region  # noqa: E402
 from aiopip._root import Root  # noqa: E402
 from aiopip._spawn_errors import (  # noqa: E402
@@ -91,17 +93,20 @@ __all__ = [
     "OwnerDiedError",
     "PrivilegedProgramError",
     "ProgramNotFoundError",
+    "ReceivePipe",
     "Region",
     "RemoteRoot",
     "Root",
     "RootBusyError",
     "RootStatistics",
+    "SendPipe",
     "SlotBusyError",
     "SpawnError",
     "SpawnOptionError",
     "Task",
     "TaskEndedError",
     "TaskFailed",
+    "TaskGroup",
     "TasksAliveError",
     "ThisTask",
     "WorkerDiedError",

@@ -103,11 +103,16 @@ class Collector:
         for state in self._ended.copy():
             self.collect(state)
 
+    def expect_end(self, state: TaskState) -> Future[None]:
+        """A future that is set when the task ends, for one who collects it whatever comes."""
+        waiter: Future[None] = self._create_future()
+        state.waiters.append(waiter)
+        return waiter
+
     async def wait(self, state: TaskState) -> ExitStatus | None:
         """Wait for the end of an admitted task and collect it; None when it will not be known."""
         if state.status is None and not self._closed:
-            waiter: Future[None] = self._create_future()
-            state.waiters.append(waiter)
+            waiter = self.expect_end(state)
             try:
                 await waiter
             except BaseException:

@@ -11,7 +11,11 @@ from __future__ import annotations
 import enum
 import errno
 import os
+import select
+import signal
+import time
 import warnings
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -36,9 +40,13 @@ from aiopip._status import ExitStatus
 from aiopip._task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aiopip._group import TaskGroup
     from aiopip._loop import Loop
+    from aiopip._pipes import Pipes
     from aiopip._request import SpawnRequest
-    from aiopip._state import TaskState
+    from aiopip._state import Member, TaskState
 
 
 ABORT_MS = 1000
@@ -60,6 +68,7 @@ class Core:
     def __init__(self, client: Client, loop: Loop, max_tasks: int, grace_s: float) -> None:
         self.client = client
         self.loop = loop
+        self.max_tasks = max_tasks
         self.phase = Phase.OPEN
         self.live: dict[tuple[int, int], TaskState] = {}
         """The tasks that have a slot and have not ended, those under way too."""
@@ -70,6 +79,8 @@ class Core:
         self.exports = Exports(self.peer, self.check)
         self.listeners = Listeners(loop.create_future)
         self.ending = Ending(self, loop, grace_s)
+        self.groups: weakref.WeakSet[TaskGroup] = weakref.WeakSet()
+        """The groups that are open: they end with the Root, if it is aborted."""
         self._records: deque[Record] = deque()
         loop.watch(client.fd(), self.drain)
 
@@ -81,15 +92,15 @@ class Core:
             raise ForkedError
         self.loop.check_thread()
 
-    async def spawn(self, request: SpawnRequest) -> Task:
+    async def spawn(self, request: SpawnRequest, pipes: Pipes, member: Member | None) -> Task:
         """Start a task; `Root.spawn` has the contract."""
         self.collector.expect()
         try:
-            state = await self.launcher.launch(request, self.acknowledge)
+            state = await self.launcher.launch(request, member, self.acknowledge)
         except BaseException:
             self.collector.dismiss()
             raise
-        task = Task(self, state)
+        task = Task(self, state, pipes)
         self.collector.admit(state, task)
         if state.status is not None:
             self._report(state, state.status)
@@ -146,6 +157,23 @@ class Core:
             state.shared = self.client.shares(state.pipid, state.generation) != 0
         return state.shared
 
+    def kill_now(self, state: TaskState) -> None:
+        """Kill a task, if it runs."""
+        if state.status is None and self.phase in (Phase.OPEN, Phase.CLOSING):
+            self.client.kill(state.pipid, state.generation, signal.SIGKILL)
+
+    async def end_now(self, state: TaskState) -> None:
+        """Kill a task, if it runs, and wait until it is reaped, whatever comes."""
+        self.kill_now(state)
+        if state.status is None and self.phase in (Phase.OPEN, Phase.CLOSING):
+            await self.loop.settle(self.collector.expect_end(state))
+        self.collector.collect(state)
+
+    def kill_all(self, signum: int) -> None:
+        """Send all live tasks a signal; `Root.kill_all` has the contract."""
+        for state in self.live.values():
+            self.client.kill(state.pipid, state.generation, signum)
+
     # Events
 
     def drain(self) -> None:
@@ -183,9 +211,9 @@ class Core:
         self.launcher.started(state)
 
     def _failed(self, record: Failed) -> None:
-        del self.live[record.pipid, record.generation]
+        state = self.live.pop((record.pipid, record.generation))
         self.launcher.failed(record)
-        self.ending.check()
+        self._left(state)
 
     def _exported(self, record: Exported) -> None:
         state = self.live.get((record.pipid, record.generation))
@@ -210,7 +238,7 @@ class Core:
         state.unacknowledged = record.acknowledge
         if self.launcher.ended(state):
             self._report(state, status)
-        self.ending.check()
+        self._left(state)
         if record.status_lost:
             warnings.warn(
                 f"the status of {state} was taken by another wait in this process; 255 is reported",
@@ -219,9 +247,18 @@ class Core:
             )
 
     def _report(self, state: TaskState, status: ExitStatus) -> None:
+        task = self.collector.open[state]
         if self.listeners:
-            self.listeners.publish(Exited(self.collector.open[state], status))
+            self.listeners.publish(Exited(task, status))
+        if state.member is not None:
+            state.member.group.ended(task, state, status)
         self.collector.end(state)
+
+    def _left(self, state: TaskState) -> None:
+        """It is alive no more: perhaps it was the last."""
+        if state.member is not None:
+            state.member.group.left(state)
+        self.ending.check()
 
     # The end
 
@@ -236,9 +273,17 @@ class Core:
         self.launcher.close()
 
     def signal_all(self, signum: int) -> None:
-        """Send all live tasks a signal; those that have ended unnoticed do not matter."""
-        for state in self.live.values():
-            self.client.kill(state.pipid, state.generation, signum)
+        """Send all live tasks a signal that is to end them."""
+        self.signal_these(self.live.values(), signum)
+
+    def signal_these(self, states: Iterable[TaskState], signum: int) -> None:
+        """Send tasks a signal that is to end them, and note whom it has reached.
+
+        Those that have ended unnoticed it does not reach (ESRCH).
+        """
+        for state in states:
+            if self.client.kill(state.pipid, state.generation, signum) == 0:
+                state.signaled = True
 
     async def leave(self, failed: bool) -> None:
         """End the block: wait for all tasks, or end them; `Root.__aexit__` has the contract."""
@@ -270,6 +315,8 @@ class Core:
             The number of tasks that are left, in an uninterruptible sleep.
         """
         self.phase = Phase.CLOSING
+        for state in self.live.values():
+            state.signaled = True
         if not self.loop.gone:
             self.launcher.close()
         left = self.client.abort(ABORT_MS)
@@ -277,6 +324,15 @@ class Core:
             self.drain()
         self._shut(busy_is_fine=left > 0)
         return left
+
+    def block_until(self, ended: Callable[[], bool]) -> None:
+        """Take events until killed tasks have ended, blocking for ABORT_MS at the most."""
+        events = select.poll()
+        events.register(self.client.fd(), select.POLLIN)
+        deadline = time.monotonic() + ABORT_MS / 1000
+        while not ended() and (left_s := deadline - time.monotonic()) > 0:
+            events.poll(left_s * 1000)
+            self.drain()
 
     def exit(self) -> None:
         """Kill and reap all tasks at the interpreter's exit; the memory goes with the process.
@@ -299,6 +355,8 @@ class Core:
             self.collector.collect_all()
             self.collector.give_up()
             self.listeners.close()
+            for group in self.groups:
+                group.abandon()
         if result < 0 and not busy_is_fine:
             raise call_error(-result, "closing the native core failed")
 

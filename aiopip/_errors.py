@@ -44,14 +44,20 @@ All of them pickle and copy, `str()` of each says what failed and what can be do
 from __future__ import annotations
 
 import errno
+import math
 import operator
 import os
 from concurrent.futures import BrokenExecutor
+from signal import Signals
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from aiopip._status import ExitStatus
     from aiopip._task import Task
+
+
+STDERR_LINES = 10
+"""How many of a failed task's last lines its TaskFailed shows."""
 
 
 class AiopipError(Exception):
@@ -188,6 +194,22 @@ def whole_number(argument: str, value: Any) -> int:
     raise TypeError(f"{argument}: {value!r} is no integer")
 
 
+def seconds(argument: str, value: Any) -> float:
+    """An argument as a number of seconds from 0 on.
+
+    Raises:
+        TypeError: it is no number.
+        InvalidArgumentError: it is negative, infinite or NaN.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument}: {value!r} is no number of seconds") from None
+    if not 0 <= number < math.inf:
+        raise InvalidArgumentError(argument, f"{value!r} is no number of seconds from 0 on")
+    return number
+
+
 class InvalidArgumentError(AiopipError, ValueError):
     """An argument has a value that it cannot have.
 
@@ -217,21 +239,38 @@ class TaskFailed(AiopipError):
 
     Attributes:
         task: the Task; None in a copy that was pickled.
+        program: what was started, as it was given.
         status: its ExitStatus.
+        stderr: the last bytes that it wrote to its stderr, when that was a pipe of ours.
     """
 
     task: Task | None
 
-    def __init__(self, task: Task, status: ExitStatus) -> None:
-        """Take the task and how it ended."""
-        how = f"was ended by {status!r}" if status.signaled else f"exited with {int(status)}"
-        super().__init__(f"task {task.name!r} (PiP ID {task.pipid}, process {task.pid}) {how}")
+    def __init__(self, task: Task, status: ExitStatus, stderr: bytes = b"") -> None:
+        """Take the task, how it ended, and what it said last."""
+        how = f"exited with {int(status)}"
+        if status.signaled:
+            number = f"signal {-status}"
+            name = status.signal.name if isinstance(status.signal, Signals) else ""
+            how = f"was ended by {f'{name} ({number})' if name else number}"
+        who = f"task {task.program!r} (PiP ID {task.pipid}, process {task.pid})"
+        super().__init__(f"{who} {how}{_last_lines(stderr)}")
         self.task = task
+        self.program = task.program
         self.status = status
+        self.stderr = stderr
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A Task belongs to a Root of this process.
         return _restore, (type(self), self.args), {**self.__dict__, "task": None}
+
+
+def _last_lines(stderr: bytes) -> str:
+    text = stderr.decode(errors="backslashreplace").rstrip()
+    if not text:
+        return ""
+    lines = text.splitlines()[-STDERR_LINES:]
+    return "; the last lines of its stderr:" + "".join(f"\n    {line}" for line in lines)
 
 
 class WorkerDiedError(AiopipError, BrokenExecutor):

@@ -25,12 +25,13 @@ from aiopip._errors import ClosedError, SlotBusyError, call_error
 from aiopip._records import Failed, Failure
 from aiopip._request import PIPID_ANY, SpawnRequest
 from aiopip._spawn_errors import spawn_error
-from aiopip._state import TaskState
+from aiopip._state import Member, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiopip._ffi import Client
+    from aiopip._group import TaskGroup
     from aiopip._loop import Future, Loop
 
 _Answer = TaskState | Failed | int | None
@@ -41,17 +42,21 @@ class Launch:
 
     Attributes:
         request: what to start.
+        member: what the task will be in a group, if it will be of any.
         answered: set when its caller may go on: a started task, what it failed at, minus the errno
-            with which the core refused it, or None when the Root was closed.
+            with which the core refused it, or None when the Root or the group was closed.
         state: the task, once the core has given it a slot.
         over: whether FAILED or EXITED has come.
-        closing: whether its Root is being closed, so that a start is no good news any more.
+        closing: whether its Root, or group, is being closed: a start is no good news any more.
     """
 
-    __slots__ = ("_when_over", "answered", "closing", "over", "request", "state")
+    __slots__ = ("_when_over", "answered", "closing", "member", "over", "request", "state")
 
-    def __init__(self, request: SpawnRequest, answered: Future[_Answer]) -> None:
+    def __init__(
+        self, request: SpawnRequest, member: Member | None, answered: Future[_Answer]
+    ) -> None:
         self.request = request
+        self.member = member
         self.answered = answered
         self.state: TaskState | None = None
         self.over = False
@@ -92,17 +97,21 @@ class Launcher:
         self.closed = False
 
     async def launch(
-        self, request: SpawnRequest, abandon: Callable[[TaskState], None]
+        self,
+        request: SpawnRequest,
+        member: Member | None,
+        abandon: Callable[[TaskState], None],
     ) -> TaskState:
         """Start a program and wait until it has started; its end may have come, too, by then.
 
         Args:
             request: what to start.
+            member: what the task will be in a group, if it will be of any.
             abandon: called with a task that was started, and has ended, and is nobody's.
         """
         if self.closed:
             raise ClosedError
-        launch = Launch(request, self._loop.create_future())
+        launch = Launch(request, member, self._loop.create_future())
         behind = request.pipid == PIPID_ANY and self._any_waits()
         answer: _Answer = -errno.EAGAIN if behind else self._submit(launch)
         try:
@@ -130,7 +139,8 @@ class Launcher:
             raise spawn_error(answer, request.program_text, request.path_text)
         if isinstance(answer, int):
             raise self._refused(answer, request)
-        raise ClosedError("the Root was closed while the task was being started")
+        what = "Root" if launch.member is None or self.closed else "task group"
+        raise ClosedError(f"the {what} was closed while the task was being started")
 
     def _refused(self, result: int, request: SpawnRequest) -> Exception:
         if result == -errno.EBUSY:
@@ -147,7 +157,9 @@ class Launcher:
         result, pipid, generation = self._client.spawn(launch.request)
         if result < 0:
             return result
-        launch.state = TaskState(pipid, generation, launch.request.name)
+        launch.state = TaskState(pipid, generation, launch.request.program_text, launch.member)
+        if launch.member is not None:
+            launch.member.group.live.add(launch.state)
         self._live[launch.state.key] = launch.state
         self._launches[launch.state.key] = launch
         return 0
@@ -211,10 +223,17 @@ class Launcher:
     def close(self) -> None:
         """Refuse new spawns and end those under way; their callers get ClosedError."""
         self.closed = True
-        for launch in self._waiting:
+        self._end(lambda _: True)
+
+    def close_group(self, group: TaskGroup) -> None:
+        """End a group's spawns that are under way; their callers get ClosedError."""
+        self._end(lambda launch: launch.member is not None and launch.member.group is group)
+
+    def _end(self, which: Callable[[Launch], bool]) -> None:
+        for launch in [launch for launch in self._waiting if which(launch)]:
+            self._waiting.remove(launch)
             launch.answer(None)
-        self._waiting.clear()
-        for launch in self._launches.values():
+        for launch in filter(which, self._launches.values()):
             if not launch.answered.done() and not launch.closing:
                 launch.closing = True
                 self._give_up(launch)

@@ -96,12 +96,12 @@ def pack(
     program: StrOrBytesPath,
     args: Iterable[StrOrBytesPath],
     *,
-    argv0: StrOrBytesPath | None,
-    env: Environment | None,
-    cwd: StrOrBytesPath | None,
     stdio: tuple[Stdio, Stdio, Stdio],
-    pipid: int | None,
     max_tasks: int,
+    argv0: StrOrBytesPath | None = None,
+    env: Environment | None = None,
+    cwd: StrOrBytesPath | None = None,
+    pipid: int | None = None,
     new_session: bool = False,
     process_group: int | None = None,
     stopped: bool = False,
@@ -179,10 +179,6 @@ def _descriptor(option: str, value: Stdio) -> int:
         raise InvalidArgumentError(option, f"{value!r} is no descriptor")
     if value == subprocess.DEVNULL:
         return NULL
-    if value == subprocess.PIPE:
-        raise InvalidArgumentError(
-            option, "spawn does not take PIPE; make a pipe with os.pipe() and hand over its end"
-        )
     if value == subprocess.STDOUT:
         raise InvalidArgumentError(option, "STDOUT is for stderr alone")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal as signals
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -13,11 +12,13 @@ from aiopip._errors import (
     InvalidArgumentError,
     InvalidTaskError,
     TasksAliveError,
+    seconds,
     whole_number,
 )
 from aiopip._ffi import MAX_TASKS
+from aiopip._group import TaskGroup
 from aiopip._lifetime import close_core, open_core
-from aiopip._request import Environment, Stdio, StrOrBytesPath, pack
+from aiopip._spawn import spawn
 from aiopip._task import Task
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from aiopip._events import EventStream
     from aiopip._exports import Export
     from aiopip._region import Region
+    from aiopip._request import Environment, Stdio, StrOrBytesPath
     from aiopip._statistics import RootStatistics
 
 
@@ -71,14 +73,8 @@ class Root:
             raise InvalidArgumentError("max_tasks", f"{max_tasks} is not within 1 and {MAX_TASKS}")
         if mode != "process":
             raise InvalidArgumentError("mode", f"{mode!r} is unknown; 'process' is all there is")
-        try:
-            grace_s = float(grace_s)
-        except (TypeError, ValueError):
-            raise TypeError(f"grace_s: {grace_s!r} is no number of seconds") from None
-        if not 0 <= grace_s < math.inf:
-            raise InvalidArgumentError("grace_s", f"{grace_s!r} is no number of seconds from 0 on")
         self._max_tasks = max_tasks
-        self._grace_s = grace_s
+        self._grace_s = seconds("grace_s", grace_s)
         self._core: Core | None = None
 
     @property
@@ -155,8 +151,9 @@ class Root:
             argv0: its argv[0]; the program as given by default.
             env: its environment, all of it; this process's own by default.
             cwd: the folder that it starts in; this process's own by default.
-            stdin: a descriptor, anything with a `fileno()`, or `subprocess.DEVNULL`; this process's
-                own by default.  A file is used from where its descriptor stands: flush it first.
+            stdin: a descriptor, anything with a `fileno()`, `subprocess.DEVNULL`, or
+                `subprocess.PIPE` for a pipe, whose other end is `Task.stdin`; this process's own by
+                default.  A file is used from where its descriptor stands: flush it first.
             stdout: likewise.
             stderr: likewise; `subprocess.STDOUT` for where the task's stdout goes.
             pipid: the PiP ID wanted, 0 to max_tasks - 1; the lowest free one by default.
@@ -191,21 +188,41 @@ class Root:
 
         Source: `pip_task_spawn(3)`, execve(2)
         """
-        core = self._open()
-        request = pack(
+        return await spawn(
+            self._open(),
+            None,
             program,
             args,
             argv0=argv0,
             env=env,
             cwd=cwd,
-            stdio=(stdin, stdout, stderr),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             pipid=pipid,
-            max_tasks=self._max_tasks,
             new_session=new_session,
             process_group=process_group,
             stopped=stopped,
         )
-        return await core.spawn(request)
+
+    def task_group(self, *, grace_s: float | None = None) -> TaskGroup:
+        """Tasks that live no longer than a block: `async with root.task_group() as group:`.
+
+        Args:
+            grace_s: seconds between SIGTERM and SIGKILL when the group is ended, 0 for SIGKILL at
+                once; the Root's by default.
+
+        Returns:
+            The group, to be entered once.
+
+        Raises:
+            InvalidArgumentError: `grace_s` is out of its range.
+            ClosedError: the Root is closed.
+
+        Thread safety: loop thread only.
+        """
+        grace = self._grace_s if grace_s is None else seconds("grace_s", grace_s)
+        return TaskGroup(self._open(), grace)
 
     async def wait_any(self) -> Task:
         """Wait for the next task to end, and collect it.
@@ -287,7 +304,7 @@ class Root:
 
         Source: `pip_kill_all_child_tasks(3)`
         """
-        self._open().signal_all(signal)
+        self._open().kill_all(signal)
 
     def signal_group(self, group: int | Task, signal: int) -> None:
         """Send a signal to all processes of a process group: tasks, their children, and others.

@@ -1,17 +1,30 @@
 """What the Root knows of one task.
 
 The internal side of a `Task`, which has the methods: the collector, the launcher and the imports
-each keep here what they need to find when an event names the task.  It refers to no Task and to no
-Root, so it is part of no reference cycle.
+each keep here what they need to find when an event names the task.  It refers to no Task, and what
+it refers to has it no more once the task has ended, so it is part of no reference cycle.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from aiopip._group import TaskGroup
     from aiopip._loop import Future
     from aiopip._status import ExitStatus
+
+
+class Member(NamedTuple):
+    """What a task is in its group.
+
+    Attributes:
+        group: which one.
+        check: whether the group fails when the task ends with another status than 0.
+    """
+
+    group: TaskGroup
+    check: bool
 
 
 class TaskState:
@@ -20,7 +33,8 @@ class TaskState:
     Attributes:
         pipid: its PiP ID, the number of its slot.
         generation: which use of the slot; the two name a task for ever.
-        name: what it is called.
+        program: what was started, as it was given.
+        member: what it is in a group, None when it is of none.
         pid: its process ID, 0 until it has started.
         status: how it ended, None while it has not.
         shared: whether it is in the Root's address space, as far as is known.
@@ -30,6 +44,7 @@ class TaskState:
         waiters: the pending `wait()`s.
         reporting: how many of them were woken by the end and have not run since.
         imports: the pending imports from it, each a name and a future.
+        signaled: whether a signal by which its Root or group ends it has reached it alive.
         unacknowledged: whether the core keeps its memory until its end was dealt with.
     """
 
@@ -39,20 +54,25 @@ class TaskState:
         "generation",
         "imports",
         "loaded",
-        "name",
+        "member",
         "pid",
         "pipid",
+        "program",
         "reporting",
         "shared",
+        "signaled",
         "status",
         "unacknowledged",
         "waiters",
     )
 
-    def __init__(self, pipid: int, generation: int, name: str) -> None:
+    def __init__(
+        self, pipid: int, generation: int, program: str, member: Member | None = None
+    ) -> None:
         self.pipid = pipid
         self.generation = generation
-        self.name = name
+        self.program = program
+        self.member = member
         self.pid = 0
         self.status: ExitStatus | None = None
         self.loaded: bool | None = None
@@ -62,7 +82,13 @@ class TaskState:
         self.waiters: list[Future[None]] = []
         self.reporting = 0
         self.imports: list[tuple[bytes, Future[Any]]] = []
+        self.signaled = False
         self.unacknowledged = False
+
+    @property
+    def name(self) -> str:
+        """What the task is called: the last part of the program's path."""
+        return self.program.rpartition("/")[2]
 
     @property
     def key(self) -> tuple[int, int]:

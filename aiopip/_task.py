@@ -5,29 +5,32 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from anyio.abc import Process
+
 from aiopip._errors import ClosedError, whole_number
 from aiopip._region import Region
 
 if TYPE_CHECKING:
     from aiopip._core import Core
+    from aiopip._pipes import Pipes, ReceivePipe, SendPipe
     from aiopip._state import TaskState
     from aiopip._status import ExitStatus
 
 
-class Task:
+class Task(Process):
     """A PiP task: a process of its own in the address space of its Root.
 
-    Made by `Root.spawn`.  Dropping it leaves the task running; the Root waits for it.
+    Made by `Root.spawn` and `TaskGroup.spawn`.  Dropping it leaves the task running; the Root waits
+    for it.  It is an `anyio.abc.Process`: `async with task:` closes its pipes and waits for it.
 
     Thread safety: the Root's loop thread only, but for the properties.
     """
 
-    __slots__ = ("__weakref__", "_core", "_state")
-
-    def __init__(self, core: Core, state: TaskState) -> None:
+    def __init__(self, core: Core, state: TaskState, pipes: Pipes) -> None:
         """Made by `Root.spawn`."""
         self._core = core
         self._state = state
+        self._stdin, self._stdout, self._stderr = pipes.stdin, pipes.stdout, pipes.stderr
 
     @property
     def pid(self) -> int:
@@ -43,6 +46,26 @@ class Task:
     def name(self) -> str:
         """The name: the last part of the program's path."""
         return self._state.name
+
+    @property
+    def program(self) -> str:
+        """What was started, as it was given to spawn."""
+        return self._state.program
+
+    @property
+    def stdin(self) -> SendPipe | None:
+        """The pipe to its stdin, when that was asked for: `stdin=subprocess.PIPE`."""
+        return self._stdin
+
+    @property
+    def stdout(self) -> ReceivePipe | None:
+        """The pipe from its stdout, when that was asked for."""
+        return self._stdout
+
+    @property
+    def stderr(self) -> ReceivePipe | None:
+        """The pipe from its stderr, when that was asked for."""
+        return self._stderr
 
     @property
     def status(self) -> ExitStatus | None:
@@ -96,6 +119,29 @@ class Task:
         if status is None:
             raise ClosedError(f"the Root was closed before the end of {state} was known")
         return status
+
+    async def aclose(self) -> None:
+        """Close the pipes and wait for the end.
+
+        Raises:
+            ClosedError: as `wait`.
+
+        Cancellation:
+            The task is killed and reaped before the cancellation leaves.
+
+        Source: `anyio.abc.Process`
+        """
+        for end in (self._stdin, self._stdout, self._stderr):
+            if end is not None:
+                end.hang_up()
+        try:
+            await self.wait()
+        except GeneratorExit:
+            self._core.kill_now(self._state)
+            raise
+        except BaseException:
+            await self._core.end_now(self._state)
+            raise
 
     def wait_nowait(self) -> ExitStatus:
         """Collect the task if it has ended.

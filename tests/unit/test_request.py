@@ -112,11 +112,6 @@ def test_stdio_takes_descriptors_files_and_constants() -> None:
     assert packed(stdin=0, stdout=2, stderr=1).stdio == (0, 2, 1)
 
 
-def test_pipe_is_refused_with_what_to_use() -> None:
-    with pytest.raises(aiopip.InvalidArgumentError, match=r"PIPE.*os\.pipe"):
-        packed(stdout=subprocess.PIPE)
-
-
 @pytest.mark.parametrize("option", ["stdin", "stdout"])
 def test_stdout_constant_is_for_stderr_alone(option: str) -> None:
     with pytest.raises(aiopip.InvalidArgumentError, match=f"{option}: STDOUT"):

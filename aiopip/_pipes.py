@@ -1,0 +1,232 @@
+"""Pipes to and from a task: what `stdin=PIPE`, `stdout=PIPE` and `stderr=PIPE` give."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import ByteReceiveStream, ByteSendStream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from aiopip._request import Stdio
+
+TAIL_BYTES = 4096
+"""How much of what came last a ReceivePipe remembers."""
+
+PIPE_BYTES = 1 << 20
+"""How much `ReceivePipe.tail` takes: all that a pipe holds, unless somebody keeps on writing."""
+
+
+class _End:
+    """Our end of a pipe, closed with the last reference to it."""
+
+    def __init__(self, fd: int, action: str) -> None:
+        self._fd = fd
+        self._guard = anyio.ResourceGuard(action)
+
+    def fileno(self) -> int:
+        """The descriptor.
+
+        Raises:
+            ClosedResourceError: it is closed.
+        """
+        if self._fd < 0:
+            raise anyio.ClosedResourceError
+        return self._fd
+
+    async def aclose(self) -> None:
+        """Close it; who waits in it gets ClosedResourceError."""
+        self.hang_up()
+        await anyio.lowlevel.checkpoint()
+
+    def hang_up(self) -> None:
+        """Close it; who waits in it gets ClosedResourceError."""
+        if self._fd >= 0:
+            anyio.notify_closing(self._fd)
+            self.close()
+
+    def close(self) -> None:
+        """Close it, where nobody waits in it; also where no loop runs."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._fd < 0 else f"descriptor {self._fd}"
+        return f"<aiopip.{type(self).__name__} {state}>"
+
+
+class ReceivePipe(_End, ByteReceiveStream):
+    """A task's stdout or stderr, from `spawn(stdout=PIPE)`.
+
+    Thread safety: the Root's loop thread only.
+
+    Source: `anyio.abc.ByteReceiveStream`, pipe(7)
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Made by `Root.spawn`."""
+        super().__init__(fd, "receiving from")
+        self._ahead = bytearray()
+        self._last = b""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """The next bytes that the task wrote, as soon as there are any.
+
+        Args:
+            max_bytes: how many at the most.
+
+        Raises:
+            EndOfStream: all that could write to the pipe have closed it, or ended.
+            ClosedResourceError: this end is closed.
+            BusyResourceError: another coroutine is receiving.
+
+        Cancellation:
+            Nothing is lost.
+        """
+        with self._guard:
+            await anyio.lowlevel.checkpoint()
+            if self._ahead:
+                data = bytes(self._ahead[:max_bytes])
+                del self._ahead[:max_bytes]
+                return data
+            while (received := self._read(max_bytes)) is None:
+                await anyio.wait_readable(self.fileno())
+            if not received:
+                raise anyio.EndOfStream
+            return received
+
+    def tail(self) -> bytes:
+        """The last bytes of all that the task has written by now, received or not.
+
+        What nobody has received stays to be received.
+        """
+        while self._fd >= 0 and len(self._ahead) < PIPE_BYTES:
+            data = self._read(65536)
+            if not data:
+                break
+            self._ahead += data
+        return self._last
+
+    def _read(self, max_bytes: int) -> bytes | None:
+        """What there is, empty at the end; None when there is nothing yet."""
+        try:
+            data = os.read(self.fileno(), max_bytes)
+        except BlockingIOError:
+            return None
+        self._last = (self._last + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+        return data
+
+
+class SendPipe(_End, ByteSendStream):
+    """A task's stdin, from `spawn(stdin=PIPE)`.
+
+    Thread safety: the Root's loop thread only.
+
+    Source: `anyio.abc.ByteSendStream`, pipe(7)
+    """
+
+    def __init__(self, fd: int) -> None:
+        """Made by `Root.spawn`."""
+        super().__init__(fd, "sending to")
+
+    async def send(self, item: bytes) -> None:
+        """Hand bytes over; returns when the pipe has taken all.
+
+        Args:
+            item: the bytes.
+
+        Raises:
+            BrokenResourceError: nobody can read them any more.
+            ClosedResourceError: this end is closed.
+            BusyResourceError: another coroutine is sending.
+
+        Cancellation:
+            Some of the bytes may have been handed over.
+        """
+        with self._guard, memoryview(item) as whole, whole.cast("B") as view:
+            await anyio.lowlevel.checkpoint()
+            sent = 0
+            while sent < len(view):
+                written = self._write(view[sent:])
+                if written is None:
+                    await anyio.wait_writable(self.fileno())
+                else:
+                    sent += written
+
+    def _write(self, view: memoryview) -> int | None:
+        try:
+            return os.write(self.fileno(), view)
+        except BlockingIOError:
+            return None
+        except BrokenPipeError as error:
+            raise anyio.BrokenResourceError from error
+
+
+class Pipes:
+    """The pipes of one spawn.
+
+    As a context manager it closes the task's ends, which it has by then, behind the block, and ours
+    too when the block fails.
+
+    Attributes:
+        stdio: what was asked for, with the task's ends in place of PIPE.
+        stdin: our end, None where no pipe was asked for.
+        stdout: likewise.
+        stderr: likewise.
+    """
+
+    __slots__ = ("_theirs", "stderr", "stdin", "stdio", "stdout")
+
+    def __init__(self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> None:
+        self._theirs: list[int] = []
+        self.stdin: SendPipe | None = None
+        self.stdout: ReceivePipe | None = None
+        self.stderr: ReceivePipe | None = None
+        try:
+            if _is_pipe(stdin):
+                stdin, ours = os.pipe2(os.O_CLOEXEC)
+                self._theirs.append(stdin)
+                self.stdin = SendPipe(_unblocked(ours))
+            if _is_pipe(stdout):
+                ours, stdout = os.pipe2(os.O_CLOEXEC)
+                self._theirs.append(stdout)
+                self.stdout = ReceivePipe(_unblocked(ours))
+            if _is_pipe(stderr):
+                ours, stderr = os.pipe2(os.O_CLOEXEC)
+                self._theirs.append(stderr)
+                self.stderr = ReceivePipe(_unblocked(ours))
+        except OSError:
+            self._close_theirs()
+            raise
+        self.stdio = stdin, stdout, stderr
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: object, *rest: object) -> None:
+        self._close_theirs()
+        if exc_type is not None:
+            for end in (self.stdin, self.stdout, self.stderr):
+                if end is not None:
+                    end.close()
+
+    def _close_theirs(self) -> None:
+        while self._theirs:
+            os.close(self._theirs.pop())
+
+
+def _is_pipe(stdio: Stdio) -> bool:
+    return isinstance(stdio, int) and stdio == subprocess.PIPE
+
+
+def _unblocked(fd: int) -> int:
+    os.set_blocking(fd, False)
+    return fd

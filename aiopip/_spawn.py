@@ -1,0 +1,64 @@
+"""One spawn: pipes made, arguments packed, the core asked.  Roots and groups spawn alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+from aiopip._pipes import Pipes
+from aiopip._request import pack
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from aiopip._core import Core
+    from aiopip._request import Environment, Stdio, StrOrBytesPath
+    from aiopip._state import Member
+    from aiopip._task import Task
+
+
+class PlainOptions(TypedDict, total=False):
+    """The options of a spawn that need nothing done beforehand; `Root.spawn` documents them."""
+
+    argv0: StrOrBytesPath | None
+    env: Environment | None
+    cwd: StrOrBytesPath | None
+    pipid: int | None
+    new_session: bool
+    process_group: int | None
+    stopped: bool
+
+
+class SpawnOptions(PlainOptions, total=False):
+    """All options of a spawn; `Root.spawn` documents them."""
+
+    stdin: Stdio
+    stdout: Stdio
+    stderr: Stdio
+
+
+async def spawn(
+    core: Core,
+    member: Member | None,
+    program: StrOrBytesPath,
+    args: tuple[StrOrBytesPath, ...],
+    *,
+    stdin: Stdio = None,
+    stdout: Stdio = None,
+    stderr: Stdio = None,
+    **options: Unpack[PlainOptions],
+) -> Task:
+    """Start a program as a task; `Root.spawn` has the contract.
+
+    Args:
+        core: the Root's.
+        member: what the task is in a group, if it is of any.
+        program: what to start.
+        args: its arguments.
+        stdin: may be PIPE here, as may
+        stdout: this, and
+        stderr: this.
+        options: the others.
+    """
+    with Pipes(stdin, stdout, stderr) as pipes:
+        request = pack(program, args, stdio=pipes.stdio, max_tasks=core.max_tasks, **options)
+        return await core.spawn(request, pipes, member)
