@@ -37,7 +37,8 @@ def describe(given: object, argument: str = "array") -> Described:
         InvalidArgumentError: it exposes no memory, or memory that means nothing in another process.
     """
     module = sys.modules.get("numpy")
-    if module is not None and isinstance(given, module.ndarray):
+    # A module that another thread is just importing has not all of its names, nor anybody arrays.
+    if isinstance(given, getattr(module, "ndarray", ())):
         return _describe_ndarray(module, given, argument)
     try:
         memory = memoryview(given)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import array
 import ctypes
 import mmap
 import sys
+import types
 from typing import Any
 
 import layouts
@@ -248,6 +249,11 @@ def test_plain_numbers_need_no_numpy(no_numpy: None, made: Any, dtype: str) -> N
     assert bool(facts.flags & READONLY) == memory.readonly
     found = decode(dtype)
     assert (found.itemsize, found.dtype) == (memory.itemsize, dtype.split()[1])
+
+
+def test_numpy_may_be_halfway_through_its_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", types.ModuleType("numpy"))
+    assert describe(bytearray(3)).facts.dtype == "1 |u1"
 
 
 @pytest.mark.parametrize("made", [memoryview(b"1234")[::2], memoryview(b"1234")[::-1]])
