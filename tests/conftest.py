@@ -1,8 +1,7 @@
-"""Fixtures for all tests: what a test may leave behind, and C programs to run."""
+"""Fixtures for all tests: their event loops, what a test may leave behind, C programs to run."""
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import hashlib
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio.to_thread
+import loops
 import pytest
 
 import aiopip
@@ -36,6 +37,35 @@ class CompileC(Protocol):
 
     def __call__(self, source: str, *flags: str, name: str = "program") -> Path:
         """Return the program's path."""
+
+
+# Event loops
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --loops."""
+    names = ",".join(loops.KINDS)
+    parser.addoption("--loops", help=f"the event loops for async tests, of {names} (all there are)")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which loops the tests run on, and what others lack."""
+    chosen = loops.parse(config.getoption("--loops"))
+    missing = [f"{kind.name} ({kind.missing})" for kind in loops.KINDS.values() if kind.missing]
+    lines = ["loops: " + ", ".join(kind.name for kind in chosen)]
+    return lines + [f"no loops here: {', '.join(missing)}"] * bool(missing)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each async test on each loop."""
+    if "anyio_backend" in metafunc.fixturenames:
+        loops.parametrize(metafunc, loops.parse(metafunc.config.getoption("--loops")))
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """The loop that a test runs on, for anyio's pytest plugin."""
+    return request.param
 
 
 # Leaks
@@ -147,10 +177,11 @@ def warm() -> None:
     async def run() -> None:
         async with aiopip.Root() as root:
             await (await root.spawn("true")).wait()
-            await asyncio.to_thread(gc.collect)
+            await anyio.to_thread.run_sync(gc.collect)
 
     pytest.importorskip("numpy")
-    asyncio.run(run())
+    for kind in loops.INSTALLED:
+        kind.run(run)
     _libraries()
 
 

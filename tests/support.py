@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -17,12 +16,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import anyio
 import pytest
 
 import aiopip
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -43,7 +43,7 @@ async def until(
     while not condition():
         if time.monotonic() > end:
             pytest.fail(f"not within {deadline_s} s: {what or condition}")
-        await asyncio.sleep(0.002)
+        await anyio.sleep(0.002)
 
 
 def block_until(
@@ -55,17 +55,6 @@ def block_until(
         if time.monotonic() > end:
             pytest.fail(f"not within {deadline_s} s: {what or condition}")
         time.sleep(0.002)
-
-
-async def turns(count: int) -> None:
-    """Let the loop run for a number of iterations."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def run_in_thread_loop(coroutine: Coroutine[Any, Any, None]) -> Coroutine[Any, Any, None]:
-    """Run a coroutine in a loop of its own in a fresh thread, whose attributes end with it."""
-    return asyncio.to_thread(asyncio.run, coroutine)
 
 
 # Roots
@@ -122,27 +111,29 @@ class Pipe:
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
-        self._stream = asyncio.StreamReader()
-        self._transport: asyncio.BaseTransport | None = None
+        self._read = bytearray()
+        self._writer_is_ours = True
 
     async def line(self) -> bytes:
         """The next line, without its end; empty at the end of the pipe."""
-        if self._transport is None:
+        if self._writer_is_ours:
+            self._writer_is_ours = False
             os.close(self.writer)
-            loop = asyncio.get_running_loop()
-            self._transport, _ = await loop.connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(self._stream), os.fdopen(self.reader, "rb")
-            )
-        return (await asyncio.wait_for(self._stream.readline(), DEADLINE_S)).rstrip(b"\n")
+        with anyio.fail_after(DEADLINE_S):
+            while b"\n" not in self._read:
+                await anyio.wait_readable(self.reader)
+                some = os.read(self.reader, 1 << 16)
+                if not some:
+                    break
+                self._read += some
+        line, _, self._read = self._read.partition(b"\n")
+        return bytes(line)
 
     async def close(self) -> None:
         """Close both ends."""
-        if self._transport is None:
-            os.close(self.reader)
+        os.close(self.reader)
+        if self._writer_is_ours:
             os.close(self.writer)
-        else:
-            self._transport.close()
-            await turns(2)
 
 
 @contextlib.asynccontextmanager

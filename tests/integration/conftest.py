@@ -36,7 +36,7 @@ def pip_program(pipcc: CompileC) -> Programs:
 
 
 @pytest.fixture
-async def root() -> AsyncIterator[aiopip.Root]:
+async def root(anyio_backend: object) -> AsyncIterator[aiopip.Root]:
     """A Root; behind the test its tasks are ended, and must leave nothing."""
     async with clean_root() as root:
         yield root

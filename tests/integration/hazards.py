@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import mmap
 import os
@@ -12,6 +11,8 @@ import subprocess
 import threading
 from typing import TYPE_CHECKING
 
+import anyio
+from jobs import gather
 from support import pipe, settled
 
 import aiopip
@@ -59,7 +60,7 @@ async def kill_at_random_moments(
         task = await root.spawn(line[0], *line[1:], stdout=subprocess.DEVNULL)
         moment_s = chance.random() ** 3 * longest_s
         if moment_s > longest_s / 100:
-            await asyncio.sleep(moment_s)
+            await anyio.sleep(moment_s)
         with contextlib.suppress(aiopip.TaskEndedError):
             if chance.random() < 0.5:
                 os.kill(task.pid, signal.SIGKILL)
@@ -68,7 +69,7 @@ async def kill_at_random_moments(
         assert await task.wait() in (-9, 0)
 
     for _ in range(count // 4):
-        await asyncio.gather(*[one() for _ in range(4)])
+        await gather(*[one() for _ in range(4)])
 
 
 BLOCK = 256 * 1024
@@ -106,12 +107,12 @@ async def kill_in_posix_spawn(root: aiopip.Root, path: Path, child: Path, count:
                     await root.spawn(path, child, stdout=made.writer)
                     await made.line()
                 if number % 20:
-                    await asyncio.sleep(0.001)
+                    await anyio.sleep(0.001)
                 tasks = list(root.tasks.values())
                 root.kill_all()
                 assert [await task.wait() for task in tasks] == [-9] * 10
         await settled(root)
-        await asyncio.sleep(0.05)
+        await anyio.sleep(0.05)
     canaries.check()
     canaries.close()
     return root.statistics().orphan_waits

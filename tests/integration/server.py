@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from integration.dialogue import Dialogue, talk
 
 if TYPE_CHECKING:
     import contextlib
     from pathlib import Path
+
+    from jobs import Job
 
     import aiopip
 
@@ -43,7 +45,7 @@ def serve(
     return talk(Server, root, path, **options)
 
 
-async def pending(waiting: asyncio.Future[Any]) -> bool:
+async def pending(waiting: Job[Any]) -> bool:
     """Whether it still waits after a moment in which it could have gone on."""
-    await asyncio.wait([waiting], timeout=0.03)
+    await anyio.sleep(0.03)
     return not waiting.done()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from integration.server import Server, pending, serve
+from jobs import start
 from support import clean_root, until
 
 import aiopip
@@ -65,7 +65,7 @@ async def test_import_finds_what_was_exported(pair: tuple[Server, Server]) -> No
 async def test_import_waits_for_the_export(pair: tuple[Server, Server]) -> None:
     exporter, importer = pair
     importer.tell("import 0 answer")
-    answer = asyncio.ensure_future(importer.answer())
+    answer = start(importer.answer())
     assert await pending(answer)
     assert await exporter.ask("export another") == "OK"
     assert await pending(answer)
@@ -78,7 +78,7 @@ async def test_import_waits_for_a_task_that_is_not_started_yet(
 ) -> None:
     async with serve(root, path, pipid=0) as importer:
         importer.tell("import 7 answer")
-        answer = asyncio.ensure_future(importer.answer())
+        answer = start(importer.answer())
         assert await pending(answer)
         async with serve(root, path, pipid=7) as exporter:
             assert await exporter.ask("export answer") == "OK"
@@ -114,7 +114,7 @@ async def test_import_is_cancelled_when_the_exporter_ends_without(
 ) -> None:
     exporter, importer = pair
     importer.tell("import 0 never")
-    answer = asyncio.ensure_future(importer.answer())
+    answer = start(importer.answer())
     assert await pending(answer)
     await exporter.end(how)
     assert await answer == "ECANCELED -1"

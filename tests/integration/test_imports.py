@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import subprocess
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from integration.server import pending, serve
-from support import clean_root, turns, until
+from jobs import cancelled, start, turns
+from support import clean_root, until
 
 import aiopip
 from aiopip import _imports
@@ -44,7 +44,7 @@ async def test_import_finds_what_was_exported(root: aiopip.Root, path: Path) -> 
 
 async def test_import_waits_for_the_export(root: aiopip.Root, path: Path) -> None:
     async with serve(root, path) as server:
-        waiting = [asyncio.create_task(root.named_import(server.task, "late")) for _ in range(5)]
+        waiting = [start(root.named_import(server.task, "late")) for _ in range(5)]
         assert await pending(waiting[0])
         assert await server.ask("export other") == "OK"
         assert await pending(waiting[0])
@@ -60,7 +60,7 @@ async def test_import_may_be_called_before_the_task_has_loaded(
 ) -> None:
     for _ in range(20):
         async with serve(root, path) as server:
-            waiting = asyncio.create_task(root.named_import(server.task, "answer"))
+            waiting = start(root.named_import(server.task, "answer"))
             server.tell("export answer")
             assert value(await waiting) == 41
 
@@ -68,12 +68,12 @@ async def test_import_may_be_called_before_the_task_has_loaded(
 async def test_cancelled_import_holds_nothing(root: aiopip.Root, path: Path) -> None:
     async with serve(root, path) as server:
         for count in range(6):
-            waiting = asyncio.create_task(root.named_import(server.task, f"late{count}"))
+            waiting = start(root.named_import(server.task, f"late{count}"))
             await turns(1)
             server.tell(f"export late{count}")
             await turns(count)
             waiting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(cancelled()):
                 assert value(await waiting) == 41
             assert await server.answer() == "OK"
         assert value(await root.named_import(server.task, "late0")) == 41
@@ -84,7 +84,7 @@ async def test_cancelled_in_the_iteration_in_which_it_was_found(
 ) -> None:
     retry = _imports.Imports.retry
     async with serve(root, path) as server:
-        waiting = asyncio.create_task(root.named_import(server.task, "late"))
+        waiting = start(root.named_import(server.task, "late"))
         await turns(2)
 
         def retry_and_cancel(imports: _imports.Imports, state: object) -> None:
@@ -93,7 +93,7 @@ async def test_cancelled_in_the_iteration_in_which_it_was_found(
 
         monkeypatch.setattr(_imports.Imports, "retry", retry_and_cancel)
         assert await server.ask("export late") == "OK"
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(cancelled()):
             await waiting
         monkeypatch.undo()
 
@@ -104,7 +104,7 @@ async def test_import_is_cancelled_when_the_task_ends_without(
 ) -> None:
     async with serve(root, path) as server:
         assert await server.ask("export other") == "OK"
-        waiting = asyncio.create_task(root.named_import(server.task, "never"))
+        waiting = start(root.named_import(server.task, "never"))
         assert await pending(waiting)
         server.tell(how)
         with pytest.raises(aiopip.ImportCanceledError, match="never") as caught:
@@ -136,7 +136,7 @@ async def test_export_made_just_before_the_end_is_never_lost(
         reader, writer = os.pipe()
         task = await root.spawn(path, how, stdin=reader)
         os.close(reader)
-        waiting = asyncio.create_task(root.named_import(task, "value"))
+        waiting = start(root.named_import(task, "value"))
         await turns(1 + count % 3)
         os.close(writer)
         assert value(await waiting) == 4711
@@ -168,7 +168,7 @@ async def test_region_of_an_ended_task_stays_readable(
         reader, writer = os.pipe()
         task = await root.spawn(path, stdin=reader)
         os.close(reader)
-        waiting = asyncio.create_task(root.named_import(task, "value"))
+        waiting = start(root.named_import(task, "value"))
         await turns(1)
         os.close(writer)
         regions.append(await waiting)
@@ -205,7 +205,7 @@ async def test_imports_pending_when_the_root_is_left_are_cancelled(path: Path) -
             reader, writer = os.pipe()
             task = await root.spawn(path, stdin=reader)
             os.close(reader)
-            waiting = asyncio.create_task(root.named_import(task, "never"))
+            waiting = start(root.named_import(task, "never"))
             assert await pending(waiting)
             raise KeyError
     os.close(writer)
@@ -217,7 +217,7 @@ async def test_many_tasks_export_at_once(path: Path) -> None:
     async with clean_root(max_tasks=64) as root, AsyncExitStack() as stack:
         servers = [await stack.enter_async_context(serve(root, path)) for _ in range(64)]
         waiting = [
-            asyncio.create_task(root.named_import(server.task, f"name{number}"))
+            start(root.named_import(server.task, f"name{number}"))
             for server in servers
             for number in range(4)
         ]

@@ -15,9 +15,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from integration.hazards import EXECS, in_thread, kill_at_random_moments, kill_in_posix_spawn
 from integration.server import serve
+from jobs import gather, start
 from support import (
     clean_root,
     descriptor_count,
@@ -201,10 +203,10 @@ async def orphan_holds_memory(root: aiopip.Root, program: Programs) -> None:
     try:
         task.kill()
         assert await task.wait() == -9
-        stopped = asyncio.create_task(asyncio.sleep(0.3))
+        stopped = start(anyio.sleep(0.3))
         while not stopped.done():
             assert root.statistics().reclaiming == 1
-            await asyncio.sleep(0.01)
+            await anyio.sleep(0.01)
         await still_works(root)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -234,7 +236,7 @@ async def test_thousand_processes_of_three_kinds_in_one_loop(
 ) -> None:
     """500 of asyncio's, 500 tasks, and a thread's: no exit is lost, stolen or mistaken."""
     path = program("code")
-    limit = asyncio.Semaphore(40)
+    limit = anyio.Semaphore(40)
 
     async def process(code: int) -> tuple[int, int | None]:
         async with limit:
@@ -254,7 +256,7 @@ async def test_thousand_processes_of_three_kinds_in_one_loop(
         for number in range(500):
             work.append(process(number % 256))
             work.append(task((number * 7 + 3) % 256))
-        ended = await asyncio.gather(*work)
+        ended = await gather(*work)
     assert all(code == status for code, status in ended)
     with pytest.raises(aiopip.NoTasksError):
         root.wait_any_nowait()
@@ -288,5 +290,5 @@ def test_tasks_beside_a_root_that_forks(program: Programs) -> None:
 async def test_tasks_children_go_on_as_under_any_process(root: aiopip.Root) -> None:
     """A task's own children are waited for by it, also when there are many."""
     script = "for i in 1 2 3 4 5 6 7 8 9 10; do (exit $i); echo $?; done | sort -n | tail -n1"
-    written = await asyncio.gather(*[output(root, "sh", "-c", script) for _ in range(10)])
+    written = await gather(*[output(root, "sh", "-c", script) for _ in range(10)])
     assert written == [b"10\n"] * 10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import inspect
@@ -10,10 +9,12 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from integration.server import serve
 from integration.usage import ALLOCATES, WARM_UP, Use, little_more, nothing_stays
 from integration.worker import work
+from jobs import cancelled, start, turns
 from support import clean_root, until
 
 import aiopip
@@ -83,10 +84,10 @@ async def test_cancelled_spawns_leave_nothing(root: aiopip.Root, program: Progra
     async def cycle() -> None:
         nonlocal count
         count += 1
-        spawning = asyncio.create_task(root.spawn(path))
-        await asyncio.sleep(count % 20 * 1e-4)
+        spawning = start(root.spawn(path))
+        await anyio.sleep(count % 20 * 1e-4)
         spawning.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(cancelled()):
             (await spawning).kill()
 
     await nothing_stays(root, cycle, 300)
@@ -138,9 +139,9 @@ async def test_exports_and_locks_of_the_root_leave_nothing(root: aiopip.Root) ->
                     region = me.named_import_nowait(me.root, "data")
                     lock.acquire_nowait()
                 """)
-                acquiring = asyncio.create_task(lock.acquire())
-                cancelled = asyncio.create_task(lock.acquire())
-                await asyncio.sleep(0)
+                acquiring = start(lock.acquire())
+                cancelled = start(lock.acquire())
+                await turns(1)
                 cancelled.cancel()
                 await worker.do("lock.release(); del lock")
                 await acquiring

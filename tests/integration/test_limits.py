@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import errno
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from jobs import gather, outcomes
 from support import PAGE, clean_root, mapping_count, run_python, settled, still_works, until
 
 import aiopip
@@ -56,12 +56,12 @@ async def test_fifteen_hundred_tasks_are_alive_at_once(program: Programs) -> Non
             if number % 3 == 0:
                 task.kill()
         ends = [task.wait() for task in tasks[::3]]
-        assert await asyncio.gather(*ends) == [-9] * len(ends)
+        assert await gather(*ends) == [-9] * len(ends)
         rest = [task for number, task in enumerate(tasks) if number % 3]
         assert all(task.status is None for task in rest)
         for task in rest:
             task.send_signal(signal.SIGUSR1)
-        ended = await asyncio.gather(*[task.wait() for task in rest])
+        ended = await gather(*[task.wait() for task in rest])
         assert ended == [number % 256 for number in range(COUNT) if number % 3]
         await settled(root)
         assert mapping_count() <= before + 8
@@ -140,9 +140,7 @@ async def test_many_spawns_at_once_leave_a_thousand_too(program: Programs) -> No
     async with clean_root(max_tasks=4096) as root:
         await still_works(root)
         with mappings_filled(LEFT + 1200):
-            ended = await asyncio.gather(
-                *[root.spawn(program("pause")) for _ in range(100)], return_exceptions=True
-            )
+            ended = await outcomes(*[root.spawn(program("pause")) for _ in range(100)])
             tasks = [one for one in ended if isinstance(one, aiopip.Task)]
             refused = [one for one in ended if isinstance(one, aiopip.OutOfMappingsError)]
             assert len(tasks) + len(refused) == 100
@@ -163,7 +161,7 @@ async def test_descriptors_that_run_out_are_an_error_and_the_root_goes_on(
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
-            failed = await asyncio.gather(root.spawn("true"), return_exceptions=True)
+            failed = await outcomes(root.spawn("true"))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         if isinstance(failed[0], aiopip.Task):

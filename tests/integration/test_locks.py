@@ -7,9 +7,13 @@ import errno
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.to_thread
 import pytest
 from integration.worker import Told, work
-from support import block_until, check_in_fork, run_in_thread_loop, run_python, turns, until
+from jobs import cancelled, gather, start, turns
+from loops import run_in_thread_loop
+from support import block_until, check_in_fork, run_python, until
 
 import aiopip
 
@@ -70,8 +74,8 @@ async def test_tasks_in_python_and_c_and_the_root_exclude_each_other(
         for _ in range(100):
             async with lock:
                 counter[0] += 1
-        thread = asyncio.to_thread(count, lock, 100)
-        await asyncio.gather(thread, *[count_async(lock, 20) for _ in range(5)])
+        thread = anyio.to_thread.run_sync(count, lock, 100)
+        await gather(thread, *[count_async(lock, 20) for _ in range(5)])
         assert [await task.wait() for task in tasks] == [0, 0]
         assert [await one.answer(), await other.answer()] == [None, None]
     assert counter[0] == 6000 + 1000 + 100 + 100 + 100
@@ -89,7 +93,7 @@ async def count_async(lock: aiopip.Lock, times: int) -> None:
     for _ in range(times):
         async with lock:
             before = counter[0]
-            await asyncio.sleep(0)
+            await turns(1)
             counter[0] = before + 1
 
 
@@ -97,7 +101,7 @@ async def test_waiting_does_not_block_the_loop(root: aiopip.Root, lock: aiopip.L
     async with work(root, LOCK) as worker:
         await worker.do("lock.acquire_sync()")
         assert lock.locked
-        acquiring = asyncio.create_task(lock.acquire())
+        acquiring = start(lock.acquire())
         await is_wanted(lock)
         await turns(10)
         assert not acquiring.done()
@@ -110,14 +114,14 @@ async def test_waiting_does_not_block_the_loop(root: aiopip.Root, lock: aiopip.L
 
 async def test_many_coroutines_wait_in_two_loops(root: aiopip.Root, lock: aiopip.Lock) -> None:
     async def both() -> None:
-        await asyncio.gather(*[count_async(lock, 10) for _ in range(20)])
+        await gather(*[count_async(lock, 10) for _ in range(20)])
 
     lock.acquire_nowait()
-    runs = [asyncio.create_task(run_in_thread_loop(both())) for _ in range(2)]
-    mine = asyncio.create_task(both())
+    runs = [start(run_in_thread_loop(both)) for _ in range(2)]
+    mine = start(both())
     await is_wanted(lock)
     lock.release()
-    await asyncio.gather(mine, *runs)
+    await gather(mine, *runs)
     assert counter[0] == 600
     await until(lambda: "aiopip-waiter" not in [one.name for one in threading.enumerate()])
 
@@ -151,8 +155,8 @@ async def test_nowait_and_times(root: aiopip.Root, lock: aiopip.Lock, in_c: Path
                 lock.acquire_sync(timeout_s)
         with pytest.raises(aiopip.InvalidArgumentError, match="timeout_s"):
             lock.acquire_sync(float("nan"))
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(lock.acquire(), 0.01)
+        with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+            await lock.acquire()
         assert await (await root.spawn(in_c, "try")).wait() == errno.EBUSY
         assert await (await root.spawn(in_c, "wait", "10")).wait() == errno.ETIMEDOUT
         await worker.do("lock.release()")
@@ -172,7 +176,7 @@ async def test_only_its_owner_releases(root: aiopip.Root, lock: aiopip.Lock, in_
         assert await (await root.spawn(in_c, "release")).wait() == errno.EPERM
         assert await (await root.spawn(in_c, "recover")).wait() == errno.EPERM
         assert lock.locked
-        await asyncio.to_thread(lock.release)  # any thread of the owner may
+        await anyio.to_thread.run_sync(lock.release)  # any thread of the owner may
         assert not lock.locked
 
 
@@ -189,7 +193,7 @@ async def test_thread_that_would_wait_for_itself_is_told(
     with pytest.raises(aiopip.DeadlockError):
         lock.acquire_sync()
     with pytest.raises(TimeoutError):
-        await asyncio.to_thread(lock.acquire_sync, 0.01)
+        await anyio.to_thread.run_sync(lock.acquire_sync, 0.01)
     lock.release()
     lock.acquire_sync()
     # Released by another object on the same memory, and then another process's: no deadlock.
@@ -210,10 +214,10 @@ async def test_cancelled_waiter_does_not_get_it(root: aiopip.Root, lock: aiopip.
     async with work(root, LOCK) as worker:
         await worker.do("lock.acquire_sync()")
         for _ in range(10):
-            acquiring = asyncio.create_task(lock.acquire())
+            acquiring = start(lock.acquire())
             await is_wanted(lock)
             acquiring.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(cancelled()):
                 await acquiring
         await worker.do("lock.release()")
         assert not lock.locked
@@ -227,13 +231,13 @@ async def test_cancelled_in_the_iteration_in_which_it_is_granted(
     async with work(root, LOCK) as worker:
         for _ in range(5):
             await worker.do("lock.acquire_sync()")
-            acquiring = asyncio.create_task(lock.acquire())
+            acquiring = start(lock.acquire())
             await is_wanted(lock)
             worker.tell("lock.release()")
             # The loop stands still until the thread has the lock.
             block_until(lambda: owned_by_root(lock))
             acquiring.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(cancelled()):
                 await acquiring
             await worker.answer()
             await until(lambda: not lock.locked, "a granted lock is given back")
@@ -259,7 +263,7 @@ async def test_abandoned_waiter_does_not_keep_it(root: aiopip.Root, lock: aiopip
         loop.close()
         waiting.append(coroutine)
 
-    await asyncio.to_thread(run)
+    await anyio.to_thread.run_sync(run)
     await is_wanted(lock)
     lock.release()
     await until(lambda: not lock.locked, "the thread gives back what the loop cannot take")
@@ -274,8 +278,8 @@ async def test_root_that_is_left_wakes_who_waits() -> None:
     lock = aiopip.Lock(memory)
     async with aiopip.Root() as root:
         lock.acquire_nowait()
-        acquiring = asyncio.create_task(lock.acquire())
-        sleeping = asyncio.create_task(asyncio.to_thread(lock.acquire_sync))
+        acquiring = start(lock.acquire())
+        sleeping = start(anyio.to_thread.run_sync(lock.acquire_sync))
         await is_wanted(lock)
         await turns(3)
         root.abort()
@@ -331,7 +335,7 @@ async def test_next_owner_is_told_of_the_death(
 ) -> None:
     async with work(root, LOCK) as worker, work(root, LOCK) as other:
         await worker.do("lock.acquire_sync()")
-        acquiring = asyncio.create_task(lock.acquire())
+        acquiring = start(lock.acquire())
         await is_wanted(lock)
         await worker.end(end)
         with pytest.raises(aiopip.OwnerDiedError, match=r"then call recover\(\)") as caught:
@@ -380,7 +384,7 @@ async def test_lock_in_a_withdrawn_region_goes_on(root: aiopip.Root) -> None:
     async with work(root, LOCK) as worker:
         export.withdraw()
         await worker.do("lock.acquire_sync()")
-        acquiring = asyncio.create_task(lock.acquire())
+        acquiring = start(lock.acquire())
         await is_wanted(lock)
         await worker.do("lock.release(); del lock")
         await acquiring

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import mmap
@@ -16,6 +15,7 @@ from textwrap import dedent
 
 import pytest
 from integration.pythons import Ran, alike, as_process, as_task, environment, python
+from jobs import gather
 from support import mapping_count, output, pipe, ready, settled, until
 
 import aiopip
@@ -289,12 +289,12 @@ async def test_twenty_python_tasks_at_once(root: aiopip.Root, tmp_path: Path) ->
     """
     reader, writer = os.pipe()
     lines = [python(source, str(number), tmp_path / str(number)) for number in range(20)]
-    tasks = await asyncio.gather(*[ready(root, *line, stdin=reader) for line in lines])
+    tasks = await gather(*[ready(root, *line, stdin=reader) for line in lines])
     assert root.statistics().alive == 20
     assert len({task.pid for task in tasks}) == 20
     os.close(reader)
     os.close(writer)
-    assert await asyncio.gather(*[task.wait() for task in tasks]) == [0] * 20
+    assert await gather(*[task.wait() for task in tasks]) == [0] * 20
     for number in range(20):
         top = number * 10_000
         assert json.loads((tmp_path / str(number)).read_bytes()) == [top * (top - 1) // 2]
@@ -372,11 +372,11 @@ async def test_task_killed_at_work_leaves_nothing(root: aiopip.Root, name: str) 
                 task.kill()
             assert await task.wait() in ((-9, 0) if name in ("imports", "exit") else (-9,))
 
-    await asyncio.gather(*[kill_behind(2) for _ in range(3)])
+    await gather(*[kill_behind(2) for _ in range(3)])
     await settled(root)
     before = mapping_count()
     for steps in (0, 1, 2, 5, 7):
-        await asyncio.gather(*[kill_behind(steps) for _ in range(3)])
+        await gather(*[kill_behind(steps) for _ in range(3)])
     await settled(root)
     assert mapping_count() <= before + 4
     assert root.statistics().untracked == 0

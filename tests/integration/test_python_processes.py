@@ -5,12 +5,12 @@ Each is run as an ordinary process too, and must not differ.
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 from integration.pythons import Ran, alike, environment, python, script
+from jobs import gather
 from support import pipe, ready, until
 
 if TYPE_CHECKING:
@@ -373,5 +373,5 @@ async def test_multiprocessing_in_several_tasks_at_once(root: aiopip.Root, tmp_p
         for method in ("fork", "spawn", "fork", "forkserver"):
             line = script(tmp_path / "program.py", MULTIPROCESSING, method)
             tasks.append(await root.spawn(*line, stdout=-3, stderr=err, env=environment()))
-        assert await asyncio.gather(*[task.wait() for task in tasks]) == [0, 0, 0, 0]
+        assert await gather(*[task.wait() for task in tasks]) == [0, 0, 0, 0]
     assert (tmp_path / "err").read_bytes() == b""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 from integration.pythons import alike, as_process, as_task, environment, python, script
+from jobs import gather
 from support import output, ready
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def test_task_that_never_gives_its_lock_away_stops_no_other(root: aiopip.R
     source = "import ctypes; print('ready', flush=True); ctypes.PyDLL(None).pause()"
     stuck = [await ready(root, *python(source)) for _ in range(2)]
     sums = [output(root, *python("print(sum(range(100_000)))")) for _ in range(2)]
-    assert await asyncio.gather(*sums) == [b"4999950000\n"] * 2
+    assert await gather(*sums) == [b"4999950000\n"] * 2
     for task in stuck:
         assert task.status is None
         task.kill()
@@ -189,16 +189,14 @@ async def test_module_in_tasks_at_once(root: aiopip.Root, module: str) -> None:
     line = python(MODULES[module])
     expected = as_process(*line)
     assert (expected.status, expected.err) == (0, b"")
-    assert await asyncio.gather(*[as_task(root, *line) for _ in range(AT_ONCE)]) == (
-        [expected] * AT_ONCE
-    )
+    assert await gather(*[as_task(root, *line) for _ in range(AT_ONCE)]) == ([expected] * AT_ONCE)
 
 
 async def test_many_modules_in_many_tasks_at_once(root: aiopip.Root) -> None:
     present = [name for name in MODULES if as_process(*python(f"import {name}")).status == 0]
     source = f"import {', '.join(present)}, asyncio, email, http.client, json, unittest; print('x')"
     tasks = [output(root, *python(source)) for _ in range(6)]
-    assert await asyncio.gather(*tasks) == [b"x\n"] * 6
+    assert await gather(*tasks) == [b"x\n"] * 6
 
 
 LINEAR_ALGEBRA = """
@@ -238,7 +236,7 @@ async def test_linear_algebra_in_four_tasks_at_once(root: aiopip.Root, tmp_path:
     line = script(tmp_path / "program.py", LINEAR_ALGEBRA)
     env = environment(PYTHONWARNINGS="ignore::DeprecationWarning")
     tasks = [output(root, *line, env=env) for _ in range(4)]
-    written = await asyncio.gather(*tasks)
+    written = await gather(*tasks)
     expected = json.loads(as_process(*line, "once", env=env).out)
     for text in written:
         found = json.loads(text)

@@ -13,7 +13,11 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
 import pytest
+from jobs import cancelled, gather, outcomes, start, turns
+from loops import run_in_thread_loop
 from support import (
     all_gone,
     check_in_fork,
@@ -22,7 +26,6 @@ from support import (
     is_gone,
     pipe,
     still_works,
-    turns,
     until,
 )
 
@@ -101,11 +104,11 @@ async def test_cancelled_while_leaving_terminates_and_reaps() -> None:
         async with aiopip.Root() as root:
             tasks.extend([await root.spawn("sleep", "1000") for _ in range(3)])
 
-    running = asyncio.create_task(block())
+    running = start(block())
     await until(lambda: len(tasks) == 3)
     await turns(5)
     running.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await running
     assert [task.status for task in tasks] == [-15] * 3
 
@@ -118,13 +121,13 @@ async def test_second_cancellation_kills_at_once_and_reaps(program: Programs) ->
             async with aiopip.Root(grace_s=1000) as root:
                 tasks.append(await root.spawn(program("stubborn"), stdout=made.writer))
 
-        running = asyncio.create_task(block())
+        running = start(block())
         assert await until_line(made) == b"ready"
         running.cancel()
         assert await made.line() == b"TERM"
         assert not running.done()
         running.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(cancelled()):
             await running
     assert tasks[0].status == -9
     assert is_gone(tasks[0].pid)
@@ -133,7 +136,7 @@ async def test_second_cancellation_kills_at_once_and_reaps(program: Programs) ->
 async def until_line(made: Any) -> bytes:
     """The first line of a pipe whose writing end another coroutine hands over first."""
     await turns(3)
-    await asyncio.sleep(0.05)
+    await anyio.sleep(0.05)
     return bytes(await made.line())
 
 
@@ -141,11 +144,11 @@ async def test_waits_pending_when_the_root_is_left_get_their_status() -> None:
     with pytest.raises(KeyError):
         async with aiopip.Root() as root:
             task = await root.spawn("sleep", "1000")
-            waits = [asyncio.create_task(task.wait()) for _ in range(3)]
-            anyone = asyncio.create_task(root.wait_any())
+            waits = [start(task.wait()) for _ in range(3)]
+            anyone = start(root.wait_any())
             await turns(2)
             raise KeyError
-    assert await asyncio.gather(*waits) == [-15] * 3
+    assert await gather(*waits) == [-15] * 3
     with pytest.raises(aiopip.NoTasksError):
         await anyone
 
@@ -153,10 +156,10 @@ async def test_waits_pending_when_the_root_is_left_get_their_status() -> None:
 async def test_spawns_under_way_when_the_root_is_left_are_closed_or_waited_for() -> None:
     """What has started by then is a task as any, and the others leave no child."""
     async with aiopip.Root() as root:
-        spawning = [asyncio.create_task(root.spawn("sleep", "0.1")) for _ in range(10)]
+        spawning = [start(root.spawn("sleep", "0.1")) for _ in range(10)]
         await turns(1)
     assert not children()
-    ended = await asyncio.gather(*spawning, return_exceptions=True)
+    ended = await outcomes(*spawning)
     closed = [one for one in ended if isinstance(one, aiopip.ClosedError)]
     started = [one for one in ended if isinstance(one, aiopip.Task)]
     assert len(closed) + len(started) == 10
@@ -169,7 +172,7 @@ async def test_abort_ends_all_at_once(program: Programs) -> None:
         async with aiopip.Root(grace_s=1000) as root:
             tasks = [await root.spawn("sleep", "1000") for _ in range(10)]
             tasks.append(await root.spawn(program("stubborn"), stdout=made.writer))
-            wait = asyncio.create_task(tasks[0].wait())
+            wait = start(tasks[0].wait())
             await turns(2)
             root.abort()
             assert [task.status for task in tasks] == [-9] * 11
@@ -222,9 +225,9 @@ async def test_root_may_be_opened_in_another_thread() -> None:
         async with clean_root() as root:
             await still_works(root)
 
-    await asyncio.to_thread(asyncio.run, main())
+    await run_in_thread_loop(main)
     await main()
-    await asyncio.to_thread(asyncio.run, main())
+    await run_in_thread_loop(main)
 
 
 async def test_root_is_entered_once() -> None:
@@ -303,7 +306,7 @@ async def test_use_from_another_thread_is_refused(root: aiopip.Root) -> None:
             refused += 1
         return refused
 
-    assert await asyncio.to_thread(use_all) == len(USES) + 4
+    assert await anyio.to_thread.run_sync(use_all) == len(USES) + 4
     assert aiopip.current_root() is root
     await still_works(root)
     task.kill()

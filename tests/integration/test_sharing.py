@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from integration.server import pending, serve
 from integration.worker import QUIET, Told, work
-from support import turns
+from jobs import start, turns
 
 import aiopip
 
@@ -280,7 +279,7 @@ async def test_task_waits_for_a_task_that_is_not_started_yet(root: aiopip.Root) 
 
 async def test_root_waits_for_a_task(root: aiopip.Root) -> None:
     async with work(root) as worker:
-        waiting = asyncio.create_task(root.named_import(worker.task, "late"))
+        waiting = start(root.named_import(worker.task, "late"))
         assert await pending(waiting)
         with pytest.raises(aiopip.WouldBlock, match="has not exported 'late' yet"):
             root.named_import_nowait(worker.task, "late")
@@ -393,7 +392,7 @@ async def test_export_made_before_the_end_is_found(root: aiopip.Root) -> None:
     async with work(root) as worker:
         for end in ("sys.exit()", "os._exit(3)", "os.kill(os.getpid(), 9)"):
             async with work(root) as other:
-                waiting = asyncio.create_task(other.task.named_import("last"))
+                waiting = start(other.task.named_import("last"))
                 await turns(3)
                 other.tell(f"me.export('last', bytearray(b'words')); {end}")
                 assert bytes((await waiting).view()) == b"words"

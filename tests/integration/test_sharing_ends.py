@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import threading
 import weakref
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 import numpy as np
 import pytest
 from integration.server import serve
 from integration.worker import QUIET, Told, work
-from support import clean_root, resident_bytes, run_in_thread_loop, settled, until
+from loops import run_in_thread_loop
+from support import clean_root, resident_bytes, settled, until
 
 import aiopip
 
@@ -376,7 +377,7 @@ async def test_region_outlives_its_root_and_its_loop() -> None:
             await worker.do("me.export('a', bytearray(b'abc' * 1000))")
             kept.append(root.named_import_nowait(worker.task, "a"))
 
-    await run_in_thread_loop(run())
+    await run_in_thread_loop(run)
     async with clean_root() as root:
         assert bytes(kept[0].view()[:3]) == b"abc"
         export = root.export("again", kept[0])
@@ -403,7 +404,7 @@ async def test_region_in_a_task_lives_when_the_interpreter_ends(root: aiopip.Roo
 async def test_other_threads_are_refused_by_the_roots_exports(root: aiopip.Root) -> None:
     export = root.export("a", b"x")
     with pytest.raises(aiopip.WrongThreadError):
-        await asyncio.to_thread(export.withdraw)
+        await anyio.to_thread.run_sync(export.withdraw)
     with pytest.raises(aiopip.WrongThreadError):
-        await asyncio.to_thread(root.export, "b", b"x")
+        await anyio.to_thread.run_sync(root.export, "b", b"x")
     assert not export.withdrawn

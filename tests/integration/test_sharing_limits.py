@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import random
 import time
 from typing import TYPE_CHECKING
 
+import anyio
 import numpy as np
 import pytest
 from integration.usage import MORE_BYTES, MORE_MAPPINGS
 from integration.worker import QUIET, work
+from jobs import turns
 from support import clean_root, mapping_count, resident_bytes, settled, until
 
 import aiopip
@@ -179,7 +180,7 @@ async def test_deaths_in_storms_leave_nothing(seed: int) -> None:
                     worker.tell(f"storm({seed * 100 + turn * 10 + number}, [{sources}, me.root])")
                 seen = await storm(root, rng, [worker.task for worker in workers])
                 for worker in rng.sample(workers, 4):
-                    await asyncio.sleep(rng.random() * 0.02)
+                    await anyio.sleep(rng.random() * 0.02)
                     worker.task.kill()
                     assert await worker.task.wait() == -9
                     assert await worker.answer() is None  # else it has failed before
@@ -216,7 +217,7 @@ async def storm(root: aiopip.Root, rng: random.Random, tasks: list[aiopip.Task])
             seen.append(np.asarray(root.named_import_nowait(rng.choice(tasks), wanted)))
         if len(seen) > 20:
             assert are_right([seen.pop(rng.randrange(len(seen)))])
-        await asyncio.sleep(0)
+        await turns(1)
     for export in exports.values():
         export.withdraw()
     return seen

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import output, pipe, run_in_thread_loop, run_python, signals_in, status_field
+from loops import run_in_thread_loop
+from support import output, pipe, run_python, signals_in, status_field
 
 import aiopip
 
@@ -34,7 +35,7 @@ async def in_fresh_thread(
         async with aiopip.Root() as root:
             await check(root)
 
-    await run_in_thread_loop(main())
+    await run_in_thread_loop(main)
 
 
 # Signals

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
-from support import children, still_works, turns
+from jobs import Job, cancelled, outcomes, start, turns
+from support import children, still_works
 
 import aiopip
 from aiopip import _launch
@@ -17,11 +19,11 @@ if TYPE_CHECKING:
     from aiopip._state import TaskState
 
 
-async def outcome(spawning: asyncio.Task[aiopip.Task], root: aiopip.Root) -> bool:
+async def outcome(spawning: Job[aiopip.Task], root: aiopip.Root) -> bool:
     """Whether the spawn was cancelled; then nothing is left of it, else it gave a live task."""
     try:
         task = await spawning
-    except asyncio.CancelledError:
+    except cancelled():
         assert not children()
         now = root.statistics()
         assert (now.alive, now.queued) == (0, 0)
@@ -39,7 +41,7 @@ async def test_cancelled_after_so_many_iterations(
     root: aiopip.Root, program: Programs, count: int
 ) -> None:
     for _ in range(10):
-        spawning = asyncio.create_task(root.spawn(program("pause")))
+        spawning = start(root.spawn(program("pause")))
         await turns(count)
         spawning.cancel()
         await outcome(spawning, root)
@@ -50,8 +52,8 @@ async def test_cancelled_after_so_many_microseconds(root: aiopip.Root, program: 
     """Around the moment at which the child is cloned, and at which its start is reported."""
     cancelled = 0
     for microseconds in range(0, 1500, 10):
-        spawning = asyncio.create_task(root.spawn(program("pause")))
-        await asyncio.sleep(microseconds / 1e6)
+        spawning = start(root.spawn(program("pause")))
+        await anyio.sleep(microseconds / 1e6)
         spawning.cancel()
         cancelled += await outcome(spawning, root)
     assert cancelled
@@ -62,7 +64,7 @@ async def test_cancelled_after_so_many_microseconds(root: aiopip.Root, program: 
 async def test_cancelled_in_the_iteration_in_which_it_started(
     root: aiopip.Root, program: Programs, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    spawning: asyncio.Task[aiopip.Task]
+    spawning: Job[aiopip.Task]
     started = _launch.Launcher.started
     first = moment.startswith("before")
 
@@ -74,7 +76,7 @@ async def test_cancelled_in_the_iteration_in_which_it_started(
             spawning.cancel()
 
     monkeypatch.setattr(_launch.Launcher, "started", cancel_around)
-    spawning = asyncio.create_task(root.spawn(program("pause")))
+    spawning = start(root.spawn(program("pause")))
     assert await outcome(spawning, root)
     monkeypatch.undo()
     await still_works(root)
@@ -84,7 +86,7 @@ async def test_cancelled_again_while_its_child_is_being_reaped(
     root: aiopip.Root, program: Programs
 ) -> None:
     for count in range(10):
-        spawning = asyncio.create_task(root.spawn(program("pause")))
+        spawning = start(root.spawn(program("pause")))
         await turns(count % 3)
         for _ in range(5):
             spawning.cancel()
@@ -94,11 +96,11 @@ async def test_cancelled_again_while_its_child_is_being_reaped(
 
 async def test_cancelled_while_others_start(root: aiopip.Root, program: Programs) -> None:
     """Every second of many at once: the others run, and nothing is left of those."""
-    spawning = [asyncio.create_task(root.spawn(program("pause"))) for _ in range(60)]
+    spawning = [start(root.spawn(program("pause"))) for _ in range(60)]
     await turns(2)
     for one in spawning[::2]:
         one.cancel()
-    ended = await asyncio.gather(*spawning, return_exceptions=True)
+    ended = await outcomes(*spawning)
     alive = [one for one in ended if isinstance(one, aiopip.Task)]
     assert set(spawning[1::2]) <= {spawning[ended.index(task)] for task in alive}
     assert children() == {task.pid for task in alive}
@@ -112,7 +114,7 @@ async def test_cancelled_while_it_waits_for_a_slot(program: Programs) -> None:
             task = await root.spawn(program("pause"))
             task.kill()
             await task.wait()
-            spawning = asyncio.create_task(root.spawn(program("pause")))
+            spawning = start(root.spawn(program("pause")))
             await turns(1)
             spawning.cancel()
             await outcome(spawning, root)
@@ -128,8 +130,8 @@ async def test_timeout_around_spawn_and_wait(root: aiopip.Root) -> None:
             task.kill()
 
     for timeout_s in (0, 1e-5, 1e-4, 1e-3, 1e-2):
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(run(), timeout_s)
+        with pytest.raises(TimeoutError), anyio.fail_after(timeout_s):
+            await run()
     for task in list(root.tasks.values()):
         assert await task.wait() == -9
     assert not children()

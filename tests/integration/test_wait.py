@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
-from support import turns, until
+from jobs import cancelled, gather, outcomes, start, turns
+from support import until
 
 import aiopip
 
@@ -25,18 +26,18 @@ async def test_wait_gives_the_same_status_again(root: aiopip.Root, program: Prog
 
 async def test_many_wait_for_one_task(root: aiopip.Root) -> None:
     task = await root.spawn("sleep", "1000")
-    waits = [asyncio.create_task(task.wait()) for _ in range(100)]
+    waits = [start(task.wait()) for _ in range(100)]
     await turns(2)
     task.terminate()
-    assert await asyncio.gather(*waits) == [-15] * 100
+    assert await gather(*waits) == [-15] * 100
 
 
 async def test_cancelled_wait_leaves_task_and_other_waits_alone(root: aiopip.Root) -> None:
     task = await root.spawn("sleep", "1000")
-    first, second = asyncio.create_task(task.wait()), asyncio.create_task(task.wait())
+    first, second = start(task.wait()), start(task.wait())
     await turns(2)
     first.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await first
     assert task.status is None
     task.kill()
@@ -45,8 +46,8 @@ async def test_cancelled_wait_leaves_task_and_other_waits_alone(root: aiopip.Roo
 
 async def test_wait_that_times_out_collects_nothing(root: aiopip.Root) -> None:
     task = await root.spawn("sleep", "1000")
-    with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(task.wait(), 0.01)
+    with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+        await task.wait()
     task.kill()
     assert await root.wait_any() is task
 
@@ -81,10 +82,10 @@ async def test_wait_any_gives_each_end_once_and_in_order(
 
 async def test_several_in_wait_any_get_a_task_each(root: aiopip.Root, program: Programs) -> None:
     tasks = [await root.spawn(program("pause")) for _ in range(10)]
-    waits = [asyncio.create_task(root.wait_any()) for _ in range(15)]
+    waits = [start(root.wait_any()) for _ in range(15)]
     await turns(2)
     root.kill_all()
-    ended = await asyncio.gather(*waits, return_exceptions=True)
+    ended = await outcomes(*waits)
     given = [one for one in ended if isinstance(one, aiopip.Task)]
     assert sorted(task.pipid for task in given) == sorted(task.pipid for task in tasks)
     assert sum(isinstance(one, aiopip.NoTasksError) for one in ended) == 5
@@ -101,7 +102,7 @@ async def test_cancelled_wait_any_loses_no_task(root: aiopip.Root, program: Prog
     """Cancelled at each of the first iterations around the end."""
     for count in range(8):
         task = await root.spawn(program("pause"))
-        wait = asyncio.create_task(root.wait_any())
+        wait = start(root.wait_any())
         await turns(1)
         task.kill()
         while task.status is None:
@@ -110,7 +111,7 @@ async def test_cancelled_wait_any_loses_no_task(root: aiopip.Root, program: Prog
                 break
         await turns(count)
         if wait.cancel():
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises(cancelled()):
                 await wait
             assert await root.wait_any() is task
         else:
@@ -127,7 +128,7 @@ async def test_wait_any_of_nothing_has_no_tasks(root: aiopip.Root) -> None:
 
 
 async def test_wait_any_waits_for_a_spawn_under_way(root: aiopip.Root) -> None:
-    spawning = asyncio.create_task(root.spawn("true"))
+    spawning = start(root.spawn("true"))
     await turns(1)
     ended = await root.wait_any()
     assert ended is await spawning
@@ -142,7 +143,7 @@ async def test_five_hundred_tasks_are_given_once_each(root: aiopip.Root, program
             taken.append(await root.wait_any())
 
     taken: list[aiopip.Task] = []
-    spawned, _ = await asyncio.gather(spawn_all(), take_all(taken))
+    spawned, _ = await gather(spawn_all(), take_all(taken))
     assert len(taken) == len(set(taken)) == 500
     assert set(taken) == spawned
     codes = sorted(int(task.status or 0) for task in taken)
@@ -186,7 +187,7 @@ async def test_events_end_with_the_root() -> None:
 async def test_event_comes_while_it_is_waited_for(root: aiopip.Root) -> None:
     stream = root.events()
     task = await root.spawn("sleep", "1000")
-    waiting = asyncio.ensure_future(anext(stream))
+    waiting = start(anext(stream))
     await turns(3)
     task.kill()
     event = await waiting

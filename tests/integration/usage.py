@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import anyio
 import pytest
 from support import (
     DEADLINE_S,
@@ -75,4 +75,4 @@ async def little_more(before: Use) -> None:
         if time.monotonic() > end:
             pytest.fail(f"before: {before}\nafter:  {now}")
         gc.collect()
-        await asyncio.sleep(0.05)
+        await anyio.sleep(0.05)

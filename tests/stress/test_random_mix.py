@@ -17,11 +17,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import anyio
 import numpy as np
 import pytest
 from integration.hazards import EXECS, in_thread
 from integration.server import serve
 from integration.usage import Use
+from jobs import cancelled, gather, start
 from support import clean_root, settled
 
 import aiopip
@@ -49,7 +51,7 @@ class Scenes:
 
     async def is_killed(self) -> None:
         task = await self.root.spawn(self.programs["pause"])
-        await asyncio.sleep(self.chance.random() * 0.01)
+        await anyio.sleep(self.chance.random() * 0.01)
         task.kill()
         assert await task.wait() == -9
 
@@ -63,10 +65,10 @@ class Scenes:
         assert await task.wait() == code
 
     async def is_cancelled(self) -> None:
-        spawning = asyncio.create_task(self.root.spawn(self.programs["pause"]))
-        await asyncio.sleep(self.chance.random() * 0.003)
+        spawning = start(self.root.spawn(self.programs["pause"]))
+        await anyio.sleep(self.chance.random() * 0.003)
         spawning.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(cancelled()):
             task = await spawning
             task.kill()
             assert await task.wait() == -9
@@ -79,7 +81,7 @@ class Scenes:
 
     async def exports(self) -> None:
         async with serve(self.root, self.programs["server"]) as server:  # type: ignore[arg-type]
-            waiting = asyncio.create_task(server.task.named_import("grid"))
+            waiting = start(server.task.named_import("grid"))
             items = self.chance.randrange(1, 100_000)
             assert await server.ask(f"grid {items}") == "OK"
             assert await server.ask("export-grid grid") == "OK"
@@ -92,7 +94,7 @@ class Scenes:
         task = await self.root.spawn(
             self.programs["posix_spawns"], self.programs["code"], stdout=subprocess.DEVNULL
         )
-        await asyncio.sleep(self.chance.random() * 0.01)
+        await anyio.sleep(self.chance.random() * 0.01)
         task.kill()
         assert await task.wait() == -9
 
@@ -110,7 +112,7 @@ class Scenes:
         if child == 0:
             os._exit(6)
         while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
-            await asyncio.sleep(0.001)
+            await anyio.sleep(0.001)
         assert os.waitstatus_to_exitcode(ended[1]) == 6
 
     def all(self) -> list[Callable[[], Awaitable[None]]]:
@@ -141,7 +143,7 @@ async def test_everything_at_once(program: Programs, pip_program: Programs, seed
         await settled(root)
         before = Use.now()
         with in_thread(other_library):
-            await asyncio.gather(*[act(root, number, SCENES_EACH) for number in range(ACTORS)])
+            await gather(*[act(root, number, SCENES_EACH) for number in range(ACTORS)])
         await settled(root)
         now = Use.now()
         assert now.mappings <= before.mappings + 40, (before, now)

@@ -35,7 +35,7 @@ def new_client(monkeypatch: pytest.MonkeyPatch) -> Callable[[], FakeClient]:
 
 
 @pytest.fixture
-async def stage(client: FakeClient) -> AsyncIterator[Stage]:
+async def stage(client: FakeClient, anyio_backend: object) -> AsyncIterator[Stage]:
     """A Root that is open for the test, and ended by force behind it."""
     root = aiopip.Root(max_tasks=4, grace_s=0.01)
     await root.__aenter__()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gc
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import pytest
 from support import check_in_fork
 
@@ -130,7 +130,7 @@ async def test_what_a_core_that_is_left_open_has_stays(stage: Stage) -> None:
 async def test_other_thread_and_forked_child_are_refused(stage: Stage) -> None:
     made, _ = export(stage)
     with pytest.raises(aiopip.WrongThreadError):
-        await asyncio.to_thread(made.withdraw)
+        await anyio.to_thread.run_sync(made.withdraw)
     assert not made.withdrawn
 
     def refused() -> None:

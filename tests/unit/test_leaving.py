@@ -7,14 +7,17 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
 import pytest
+from jobs import begun, cancelled, start, turns
 from support import check_in_fork
 from unit.fake_client import FakeClient, Stage, ended, failed, started
 
 import aiopip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -23,28 +26,15 @@ TERM_ALL = [("kill", 0, signal.SIGTERM), ("kill", 0, signal.SIGCONT)]
 KILL_ALL = [("kill", 0, signal.SIGKILL)]
 
 
-async def begun(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A coroutine that has run up to where it waits."""
-    running = asyncio.create_task(coroutine)
-    await asyncio.sleep(0)
-    return running
-
-
-async def turns() -> None:
-    """Let everybody run up to where they wait."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 class Block:
-    """A Root's block that runs in an asyncio task of its own."""
+    """A Root's block that runs in a job of its own."""
 
     def __init__(self, client: FakeClient, grace_s: float) -> None:
         self.client = client
         self.root = aiopip.Root(max_tasks=4, grace_s=grace_s)
-        self.body = asyncio.Event()
+        self.body = anyio.Event()
         self.error: BaseException | None = None
-        self.running = asyncio.create_task(self._run())
+        self.running = start(self._run())
 
     async def _run(self) -> None:
         async with self.root:
@@ -59,7 +49,7 @@ class Block:
 
 async def block_with_a_task(client: FakeClient, grace_s: float = 3600) -> tuple[Block, Stage]:
     block = Block(client, grace_s)
-    await turns()
+    await turns(5)
     stage = Stage(block.root, client)
     await stage.task()
     return block, stage
@@ -69,7 +59,7 @@ async def test_leaving_waits_for_all_and_collects(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client)
     task = stage.root.tasks[0]
     block.end()
-    await turns()
+    await turns(5)
     assert not block.running.done()
     assert stage.calls("kill", "close") == []
     stage.client.deliver(ended(0, 3 << 8))
@@ -81,7 +71,7 @@ async def test_leaving_waits_for_all_and_collects(client: FakeClient) -> None:
 async def test_exception_terminates_and_leaves_when_all_are_reaped(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client)
     block.end(ZeroDivisionError())
-    await turns()
+    await turns(5)
     assert stage.calls("kill") == TERM_ALL
     assert not block.running.done()
     stage.client.deliver(ended(0, 15))
@@ -91,7 +81,7 @@ async def test_exception_terminates_and_leaves_when_all_are_reaped(client: FakeC
 
 async def test_kill_follows_after_the_grace(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client, grace_s=0.01)
-    killed = asyncio.Event()
+    killed = anyio.Event()
     client.on_kill = lambda signum: killed.set() if signum == signal.SIGKILL else None
     block.end(ZeroDivisionError())
     await killed.wait()
@@ -104,7 +94,7 @@ async def test_kill_follows_after_the_grace(client: FakeClient) -> None:
 async def test_no_grace_kills_at_once(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client, grace_s=0)
     block.end(ZeroDivisionError())
-    await turns()
+    await turns(5)
     assert stage.calls("kill")[0] == KILL_ALL[0]
     assert ("kill", 0, signal.SIGTERM) not in stage.calls("kill")
     stage.client.deliver(ended(0, 9))
@@ -115,40 +105,40 @@ async def test_no_grace_kills_at_once(client: FakeClient) -> None:
 async def test_cancellation_while_it_waits_terminates(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client)
     block.end()
-    await turns()
+    await turns(5)
     block.running.cancel()
-    await turns()
+    await turns(5)
     assert stage.calls("kill") == TERM_ALL
     assert not block.running.done()
     stage.client.deliver(ended(0, 15))
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await block.running
 
 
 async def test_second_cancellation_kills_and_waits_all_the_same(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client)
     block.running.cancel()
-    await turns()
+    await turns(5)
     assert stage.calls("kill") == TERM_ALL
     for _ in range(2):
         block.running.cancel()
-        await turns()
+        await turns(5)
         assert stage.calls("kill") == TERM_ALL + KILL_ALL
         assert not block.running.done()
     stage.client.deliver(ended(0, 9))
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await block.running
 
 
 async def test_cancellation_behind_an_exception_is_raised(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client)
     block.end(ZeroDivisionError())
-    await turns()
+    await turns(5)
     block.running.cancel()
-    await turns()
+    await turns(5)
     assert stage.calls("kill") == TERM_ALL + KILL_ALL
     stage.client.deliver(ended(0, 9))
-    with pytest.raises(asyncio.CancelledError) as caught:
+    with pytest.raises(cancelled()) as caught:
         await block.running
     contexts = [caught.value.__context__]
     while contexts[-1] is not None:
@@ -161,7 +151,7 @@ async def test_spawns_of_others_are_ended_and_closed(client: FakeClient) -> None
     under_way = await begun(stage.root.spawn("b"))
     about_to_start = await begun(stage.root.spawn("c"))
     block.end()
-    await turns()
+    await turns(5)
     assert stage.calls("cancel") == [("cancel", 1), ("cancel", 2)]
     with pytest.raises(aiopip.ClosedError):
         await stage.root.spawn("d")
@@ -191,7 +181,7 @@ async def test_wait_any_of_others_ends_with_the_block(client: FakeClient) -> Non
     task = stage.root.tasks[0]
     waits = [await begun(stage.root.wait_any()) for _ in range(2)]
     block.end()
-    await turns()
+    await turns(5)
     stage.client.deliver(ended(0))
     assert await waits[0] is task
     with pytest.raises(aiopip.NoTasksError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gc
 import struct
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytest
+from jobs import begun, cancelled
 from unit.fake_client import ended
 
 import aiopip
@@ -20,7 +20,6 @@ from aiopip._ffi import ArrayFacts
 from aiopip._records import Exported
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
     from typing import Any, TypeVar
 
     from unit.fake_client import Stage
@@ -62,13 +61,6 @@ class FakeHold:
 
 def hold(address: int = ADDRESS) -> Hold:
     return cast("Hold", FakeHold(address))
-
-
-async def begun(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A coroutine that has run up to where it waits."""
-    running = asyncio.create_task(coroutine)
-    await asyncio.sleep(0)
-    return running
 
 
 @pytest.fixture
@@ -229,7 +221,7 @@ async def test_import_waits_for_the_export(stage: Stage, task: aiopip.Task) -> N
     assert (region.address, region.source) == (ADDRESS, task)
     assert not waits[1].done()
     waits[1].cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await waits[1]
 
 
@@ -247,7 +239,7 @@ async def test_cancelled_import_takes_nothing(stage: Stage, task: aiopip.Task) -
     wait = await begun(task.named_import("a"))
     wait.cancel()
     stage.client.deliver(Exported(0, 1))  # before the cancelled one has run
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await wait
     assert stage.calls("import") == [("import", 0, b"a")]
 
@@ -261,7 +253,7 @@ async def test_hold_of_a_cancelled_import_is_released(stage: Stage, task: aiopip
     stage.client.imports.clear()
     del fake
     wait.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await wait
     del wait
     gc.collect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import gc
@@ -10,14 +9,14 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from jobs import Job, begun, cancelled, turns
 from unit.fake_client import ended, failed, started
 
 import aiopip
 from aiopip._records import Failure, Reclaimed
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from unit.fake_client import Stage
 
@@ -27,16 +26,9 @@ AGAIN = -errno.EAGAIN
 BUSY = -errno.EBUSY
 
 
-async def begun(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A coroutine that has run up to where it waits."""
-    running = asyncio.create_task(coroutine)
-    await asyncio.sleep(0)
-    return running
-
-
-async def cancelled(running: asyncio.Task[T]) -> bool:
+async def is_cancelled(running: Job[T]) -> bool:
     """Whether a coroutine ends by its cancellation."""
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await running
     return running.cancelled()
 
@@ -150,7 +142,7 @@ async def test_spawn_for_its_own_slot_passes_those_that_wait(stage: Stage) -> No
     stage.client.deliver(started(0))
     assert (await other).name == "b"
     waiting.cancel()
-    assert await cancelled(waiting)
+    assert await is_cancelled(waiting)
 
 
 async def test_slot_taken_meanwhile_is_busy(stage: Stage) -> None:
@@ -167,33 +159,33 @@ async def test_cancelled_in_the_queue_it_leaves_it(stage: Stage) -> None:
     first.cancel()
     stage.client.deliver(Reclaimed(-1, 0), started(0))  # before the cancelled one has run
     assert (await second).name == "b"
-    assert await cancelled(first)
+    assert await is_cancelled(first)
     assert [request.program for request in stage.client.requests] == [b"a\0", b"b\0"]
 
 
 async def test_cancelled_before_the_start_it_waits_for_the_failure(stage: Stage) -> None:
     spawn = await begun(stage.root.spawn("program"))
     spawn.cancel()
-    await asyncio.sleep(0)
+    await turns(1)
     assert stage.calls("cancel", "kill") == [("cancel", 0)]
     spawn.cancel()  # again: it must not leave now
-    await asyncio.sleep(0)
+    await turns(1)
     assert not spawn.done()
     stage.client.deliver(failed(0))
-    assert await cancelled(spawn)
+    assert await is_cancelled(spawn)
 
 
 async def test_cancelled_under_way_it_waits_for_the_end(stage: Stage) -> None:
     stream = stage.root.events()
     spawn = await begun(stage.root.spawn("program"))
     spawn.cancel()
-    await asyncio.sleep(0)
+    await turns(1)
     stage.client.deliver(started(0))
-    await asyncio.sleep(0)
+    await turns(1)
     assert not spawn.done()
     assert stage.calls("cancel", "kill") == [("cancel", 0), ("kill", 0, signal.SIGKILL)]
     stage.client.deliver(ended(0, 9))
-    assert await cancelled(spawn)
+    assert await is_cancelled(spawn)
     # Nobody has seen this task.
     with pytest.raises(aiopip.NoTasksError):
         await stage.root.wait_any()
@@ -205,18 +197,18 @@ async def test_cancelled_when_it_has_just_started_the_child_is_killed(stage: Sta
     spawn = await begun(stage.root.spawn("program"))
     stage.client.deliver(started(0))
     spawn.cancel()  # in the same iteration
-    await asyncio.sleep(0)
+    await turns(1)
     assert stage.calls("cancel", "kill") == [("kill", 0, signal.SIGKILL)]
     assert not spawn.done()
     stage.client.deliver(ended(0, 9))
-    assert await cancelled(spawn)
+    assert await is_cancelled(spawn)
 
 
 async def test_cancelled_when_it_has_just_ended_it_leaves_at_once(stage: Stage) -> None:
     spawn = await begun(stage.root.spawn("program"))
     stage.client.deliver(started(0), ended(0))
     spawn.cancel()
-    assert await cancelled(spawn)
+    assert await is_cancelled(spawn)
     assert stage.calls("cancel", "kill") == []
     with pytest.raises(aiopip.NoTasksError):
         stage.root.wait_any_nowait()
@@ -226,7 +218,7 @@ async def test_cancelled_when_it_has_just_failed_it_leaves_at_once(stage: Stage)
     spawn = await begun(stage.root.spawn("program"))
     stage.client.deliver(failed(0, Failure.STATIC, errno.ENOEXEC))
     spawn.cancel()
-    assert await cancelled(spawn)
+    assert await is_cancelled(spawn)
 
 
 async def test_closed_coroutine_leaves_its_child_to_the_root(stage: Stage) -> None:

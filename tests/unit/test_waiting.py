@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from jobs import begun, cancelled, gather
 from unit.fake_client import ended
 
 import aiopip
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from unit.fake_client import Stage
 
     T = TypeVar("T")
-
-
-async def begun(coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A coroutine that has run up to where it waits."""
-    running = asyncio.create_task(coroutine)
-    await asyncio.sleep(0)
-    return running
 
 
 async def test_wait_gives_the_status(stage: Stage) -> None:
@@ -43,7 +35,7 @@ async def test_many_may_wait_and_wait_again(stage: Stage) -> None:
     task = await stage.task()
     waits = [await begun(task.wait()) for _ in range(3)]
     stage.client.deliver(ended(0, 9))
-    assert await asyncio.gather(*waits) == [-9, -9, -9]
+    assert await gather(*waits) == [-9, -9, -9]
     assert await task.wait() == -9
     assert task.wait_nowait() == -9
 
@@ -60,7 +52,7 @@ async def test_cancelled_wait_leaves_the_task_running(stage: Stage) -> None:
     task = await stage.task()
     wait = await begun(task.wait())
     wait.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await wait
     assert stage.calls("kill") == []
     stage.client.deliver(ended(0))
@@ -73,7 +65,7 @@ async def test_cancelled_wait_does_not_disturb_the_others(stage: Stage) -> None:
     first.cancel()
     stage.client.deliver(ended(0))  # before the cancelled one has run
     assert await second == 0
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await first
 
 
@@ -90,7 +82,7 @@ async def test_waiting_wait_anys_get_one_task_each(stage: Stage) -> None:
     tasks = [await stage.task() for _ in range(2)]
     waits = [await begun(stage.root.wait_any()) for _ in range(2)]
     stage.client.deliver(ended(1), ended(0))
-    assert await asyncio.gather(*waits) == [tasks[1], tasks[0]]
+    assert await gather(*waits) == [tasks[1], tasks[0]]
 
 
 async def test_task_with_a_pending_wait_is_not_wait_any_s(stage: Stage) -> None:
@@ -137,7 +129,7 @@ async def test_task_handed_to_a_cancelled_wait_any_goes_to_the_next(stage: Stage
     stage.client.deliver(ended(0))  # hands the task to the first
     first.cancel()
     assert await second is task
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await first
 
 
@@ -146,7 +138,7 @@ async def test_task_handed_to_a_cancelled_wait_any_goes_back_to_its_place(stage:
     any_wait = await begun(stage.root.wait_any())
     stage.client.deliver(ended(1), ended(0))
     any_wait.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await any_wait
     assert [stage.root.wait_any_nowait() for _ in range(2)] == [tasks[1], tasks[0]]
 
@@ -158,7 +150,7 @@ async def test_end_reported_to_a_cancelled_wait_is_wait_any_s(stage: Stage) -> N
     stage.client.deliver(ended(0))  # reports it to the wait
     wait.cancel()
     assert await any_wait is task
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await wait
 
 
@@ -255,7 +247,7 @@ async def test_events_tell_of_every_end_since_the_call(stage: Stage) -> None:
     waiting = await begun(anext(stream))
     waiting.cancel()
     stage.client.deliver(ended(2))
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(cancelled()):
         await waiting
     assert (await anext(stream)).task is tasks[2]
 

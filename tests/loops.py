@@ -1,0 +1,140 @@
+"""The event loops that the tests run on, and a test's choice among them.
+
+An async test is run on each of them, by the fixture `anyio_backend`; `--loops` chooses.
+A test about what only some have is marked `@only("asyncio", reason=...)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import pytest
+from support import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of event loop.
+
+    Attributes:
+        name: as `--loops` and the tests' ids have it.
+        backend: whose interface it has, "asyncio" or "trio", as anyio names it.
+        options: anyio's, for such a loop.
+        missing: what this machine lacks for it, nothing for one that can be run.
+    """
+
+    name: str
+    backend: str
+    options: dict[str, Any] = field(default_factory=dict, compare=False)
+    missing: str = ""
+
+    def run(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
+        """Run a coroutine function in a new loop of this kind, in this thread."""
+        return anyio.run(function, *args, backend=self.backend, backend_options=self.options)
+
+
+def _without(module: str) -> str:
+    return "" if importlib.util.find_spec(module) else f"{module} is not installed"
+
+
+def _eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+_TOO_OLD = "" if sys.version_info >= (3, 12) else "eager tasks need Python 3.12"
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("asyncio", "asyncio", {"debug": False}),
+        Kind("asyncio-debug", "asyncio", {"debug": True}),
+        Kind("asyncio-eager", "asyncio", {"loop_factory": _eager_loop}, _TOO_OLD),
+        Kind("uvloop", "asyncio", {"use_uvloop": True}, _without("uvloop")),
+    )
+}
+
+INSTALLED = [kind for kind in KINDS.values() if not kind.missing]
+
+
+def running() -> Kind:
+    """The kind of the loop that runs in this thread."""
+    loop = asyncio.get_running_loop()
+    if type(loop).__module__.startswith("uvloop"):
+        return KINDS["uvloop"]
+    if loop.get_task_factory() is not None:
+        return KINDS["asyncio-eager"]
+    return KINDS["asyncio-debug" if loop.get_debug() else "asyncio"]
+
+
+async def run_in_thread_loop(function: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine function in a loop of its own, of the kind that runs here.
+
+    The thread is a fresh one, so that what it does to its attributes ends with it.
+    """
+    kind, failed = running(), []
+
+    def run() -> None:
+        try:
+            kind.run(function)
+        except BaseException as error:  # noqa: BLE001  raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    await until(lambda: not thread.is_alive(), "the thread's loop ends")
+    for error in failed:
+        raise error
+
+
+# A test's choice
+
+
+def only(name: str, *, reason: str) -> pytest.MarkDecorator:
+    """Mark a test that is about some loops: "asyncio" (uvloop too), "trio", or one kind's name."""
+    return pytest.mark.only(name, reason=reason)
+
+
+def parse(names: str | None) -> list[Kind]:
+    """What `--loops` says.
+
+    Raises:
+        pytest.UsageError: a name that is none.
+    """
+    if names is None:
+        return INSTALLED
+    unknown = [name for name in names.split(",") if name not in KINDS]
+    if unknown:
+        raise pytest.UsageError(f"--loops: {', '.join(unknown)}: not among {', '.join(KINDS)}")
+    return [KINDS[name] for name in names.split(",")]
+
+
+def parametrize(metafunc: pytest.Metafunc, kinds: Iterable[Kind]) -> None:
+    """Have a test run on each of these loops that it is about; a sync one on the first alone."""
+    params = []
+    marks = list(metafunc.definition.iter_markers("only"))
+    for kind in kinds:
+        wanted = [mark for mark in marks if mark.args[0] not in (kind.name, kind.backend)]
+        if not wanted:
+            skip = [pytest.mark.skip(reason=kind.missing)] if kind.missing else []
+            params.append(pytest.param((kind.backend, kind.options), id=kind.name, marks=skip))
+    if not params:
+        reasons = [f"for {mark.args[0]} only: {mark.kwargs['reason']}" for mark in marks]
+        mark = pytest.mark.skip(reason="; ".join(reasons))
+        params.append(pytest.param(("asyncio", {}), id="no loop", marks=mark))
+    if not asyncio.iscoroutinefunction(metafunc.function):
+        params = params[:1]
+    metafunc.parametrize("anyio_backend", params, indirect=True)
