@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio.to_thread
 import loops
 import pytest
+from watchdog import BOUND_S, Watchdog
 
 import aiopip
 
@@ -171,7 +172,7 @@ def _libraries() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def warm() -> None:
+def warm(watchdog: Watchdog) -> None:
     """Have done once what stays: imports, the first arenas, the stacks that glibc keeps."""
 
     async def run() -> None:
@@ -201,6 +202,30 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             pytest.fail("left behind:\n  " + "\n  ".join(leaked))
         gc.collect()
         time.sleep(0.01)
+
+
+# Code that blocks the loop
+
+
+@pytest.fixture(scope="session")
+def watchdog() -> Iterator[Watchdog]:
+    """The thread that looks at the thread of the loop; it lives as long as the session."""
+    dog = Watchdog()
+    yield dog
+    dog.end()
+
+
+@pytest.fixture(autouse=True)
+def no_blocking(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail an async test with real tasks in which code of the library blocks the loop."""
+    if "unit" in request.path.parts or "anyio_backend" not in request.fixturenames:
+        yield
+        return
+    dog: Watchdog = request.getfixturevalue("watchdog")
+    with dog.watch() as blocked:
+        yield
+    if blocked:
+        pytest.fail(f"the loop was blocked for {BOUND_S} s and longer\n" + "\n".join(blocked))
 
 
 # C programs
