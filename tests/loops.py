@@ -100,6 +100,24 @@ async def run_in_thread_loop(function: Callable[[], Awaitable[None]]) -> None:
         raise error
 
 
+IN_SCRIPT = """
+    import sys
+    def run(main, kind=sys.argv[1]):
+        if kind == "trio":
+            import trio
+            return trio.run(main)
+        if kind == "uvloop":
+            import uvloop
+            return uvloop.run(main())
+        import asyncio
+        return asyncio.run(main())
+"""
+"""The beginning of a Python program whose first argument is one of IN_SCRIPTS."""
+
+IN_SCRIPTS = [kind.name for kind in INSTALLED if kind.name in ("asyncio", "uvloop", "trio")]
+"""The loops that end differently."""
+
+
 # A test's choice
 
 
