@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from loops import IN_SCRIPT, IN_SCRIPTS
 from support import (
     DEADLINE_S,
     all_gone,
@@ -91,14 +92,17 @@ def gone_in_time(pids: list[int]) -> None:
 
 SAY = """
     import asyncio, os, sys, threading
-    import aiopip
+    import aiopip, anyio
     def say(*words):
         # One write: what tasks write does not come between.
         os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 """
 
+EACH_KIND = pytest.mark.parametrize("kind", IN_SCRIPTS)
+
 INTERRUPTED = (
     SAY
+    + IN_SCRIPT
     + """
     started = []
     async def tick():
@@ -106,16 +110,17 @@ INTERRUPTED = (
         while True:
             await asyncio.sleep(0.02)
     async def main():
-        ticking = asyncio.create_task(tick())
-        async with aiopip.Root(grace_s=float(sys.argv[1])) as root:
-            tasks = started[:] = [await root.spawn(*sys.argv[2:]) for _ in range(3)]
+        if sys.argv[1] == "asyncio":
+            ticking = asyncio.create_task(tick())
+        async with aiopip.Root(grace_s=float(sys.argv[2])) as root:
+            tasks = started[:] = [await root.spawn(*sys.argv[3:]) for _ in range(3)]
             say("pids", *[task.pid for task in tasks])
             try:
-                await asyncio.sleep(1000)
+                await anyio.sleep(1000)
             finally:
                 say("interrupted")
     try:
-        asyncio.run(main())
+        run(main)
     except KeyboardInterrupt:
         say("KeyboardInterrupt", [task.status and int(task.status) for task in started])
         raise
@@ -123,16 +128,20 @@ INTERRUPTED = (
 )
 
 
-def test_interrupt_terminates_the_tasks(started: list[Script]) -> None:
-    script, pids = start(started, INTERRUPTED, 1000, "sleep", "1000")
+@EACH_KIND
+def test_interrupt_terminates_the_tasks(started: list[Script], kind: str) -> None:
+    script, pids = start(started, INTERRUPTED, kind, 1000, "sleep", "1000")
     os.kill(script.process.pid, signal.SIGINT)
     script.expect("KeyboardInterrupt [-15, -15, -15]")
     assert script.end()[0] == -signal.SIGINT
     assert all_gone(pids)
 
 
-def test_interrupt_of_the_foreground_group_reaches_the_tasks_too(started: list[Script]) -> None:
-    script, pids = start(started, INTERRUPTED, 1000, "sleep", "1000")
+@EACH_KIND
+def test_interrupt_of_the_foreground_group_reaches_the_tasks_too(
+    started: list[Script], kind: str
+) -> None:
+    script, pids = start(started, INTERRUPTED, kind, 1000, "sleep", "1000")
     os.killpg(script.process.pid, signal.SIGINT)
     script.expect("KeyboardInterrupt [-2, -2, -2]")
     assert script.end()[0] == -signal.SIGINT
@@ -144,8 +153,11 @@ ENDURED = 2 if sys.version_info >= (3, 11) else 1
 
 
 @pytest.mark.skipif(ENDURED < 2, reason="asyncio.run of 3.10 abandons its loop at the second one")
-def test_second_interrupt_kills_at_once(started: list[Script], program: Programs) -> None:
-    script, pids = start(started, INTERRUPTED, 1000, program("stubborn"))
+@EACH_KIND
+def test_second_interrupt_kills_at_once(
+    started: list[Script], program: Programs, kind: str
+) -> None:
+    script, pids = start(started, INTERRUPTED, kind, 1000, program("stubborn"))
     script.expect("ready", 3)
     os.kill(script.process.pid, signal.SIGINT)
     script.expect("TERM", 3)
@@ -156,11 +168,12 @@ def test_second_interrupt_kills_at_once(started: list[Script], program: Programs
     assert all_gone(pids)
 
 
+@EACH_KIND
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_interrupts_in_quick_succession_leave_no_task(
-    started: list[Script], program: Programs, count: int
+    started: list[Script], program: Programs, count: int, kind: str
 ) -> None:
-    script, pids = start(started, INTERRUPTED, 0.1, program("stubborn"))
+    script, pids = start(started, INTERRUPTED, kind, 0.1, program("stubborn"))
     script.expect("ready", 3)
     for _ in range(count):
         os.kill(script.process.pid, signal.SIGINT)
@@ -176,6 +189,7 @@ def test_interrupts_in_quick_succession_leave_no_task(
 
 FORGOTTEN = (
     SAY
+    + IN_SCRIPT
     + """
     told = []
     async def enter():
@@ -185,30 +199,37 @@ FORGOTTEN = (
         say("pids", *[task.pid for task in tasks])
         told.append(True)
         return root
-    def run():
-        loop = asyncio.new_event_loop()
-        loop.create_task(enter())
-        loop.run_forever()
-    how = sys.argv[1]
+    async def exit_in_the_loop():
+        root = await enter()
+        sys.exit(3)
+    async def exit_in_the_block():
+        async with aiopip.Root() as root:
+            tasks = [await root.spawn("sleep", "1000") for _ in range(5)]
+            say("pids", *[task.pid for task in tasks])
+            sys.exit(3)
+    async def enter_and_stay():
+        root = await enter()
+        await anyio.sleep(1000)
+    how = sys.argv[2]
     if how == "loop closed":
-        root = asyncio.run(enter())
+        root = run(enter)
     elif how == "loop open":
-        loop = asyncio.new_event_loop()
+        import uvloop
+        loop = uvloop.new_event_loop() if sys.argv[1] == "uvloop" else asyncio.new_event_loop()
         root = loop.run_until_complete(enter())
     elif how == "in the loop":
-        async def main():
-            root = await enter()
-            sys.exit(3)
-        asyncio.run(main())
+        run(exit_in_the_loop)
+    elif how == "in the block":
+        run(exit_in_the_block)
     elif how == "daemon thread":
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=run, args=[enter_and_stay], daemon=True).start()
         while not told:
             threading.Event().wait(0.001)
     elif how == "_exit":
-        root = asyncio.run(enter())
+        root = run(enter)
         os._exit(3)
     elif how == "exception":
-        root = asyncio.run(enter())
+        root = run(enter)
         raise SystemError("unhandled")
 """
 )
@@ -220,13 +241,19 @@ FORGOTTEN = (
         ("loop closed", 0),
         ("loop open", 0),
         ("in the loop", 3),
+        ("in the block", 3),
         ("daemon thread", 0),
         ("_exit", 3),
         ("exception", 1),
     ],
 )
-def test_exit_with_a_live_root_ends_its_tasks(started: list[Script], how: str, code: int) -> None:
-    script, pids = start(started, FORGOTTEN, how)
+@EACH_KIND
+def test_exit_with_a_live_root_ends_its_tasks(
+    started: list[Script], how: str, code: int, kind: str
+) -> None:
+    if (kind, how) == ("trio", "loop open"):
+        pytest.skip("trio.run ends with its main task")
+    script, pids = start(started, FORGOTTEN, kind, how)
     assert len(pids) == 5
     script.process.wait(DEADLINE_S)
     gone_in_time(pids)

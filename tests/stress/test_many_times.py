@@ -70,7 +70,7 @@ def test_fifty_thousand_malformed_programs(program: Programs, tmp_path: Path) ->
 def test_five_hundred_interrupted_roots(program: Programs) -> None:
     chance = random.Random(3)
     for _ in range(500):
-        script = Script(INTERRUPTED, 0.02, program("stubborn"))
+        script = Script(INTERRUPTED, "asyncio", 0.02, program("stubborn"))
         with script.process:
             try:
                 interrupt(script, chance.randrange(1, 5))
