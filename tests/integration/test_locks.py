@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from integration.worker import Told, work
 from jobs import cancelled, gather, start, turns
-from loops import run_in_thread_loop
+from loops import only, run_in_thread_loop
 from support import block_until, check_in_fork, run_python, until
 
 import aiopip
@@ -247,6 +247,7 @@ def owned_by_root(lock: aiopip.Lock) -> bool:
     return lock.locked and int.from_bytes(lock.memory[:2], "little") == 4097
 
 
+@only("asyncio", reason="on trio no coroutine outlives its loop")
 async def test_abandoned_waiter_does_not_keep_it(root: aiopip.Root, lock: aiopip.Lock) -> None:
     """Its loop was closed, and it is closed by whoever drops it."""
     lock.acquire_nowait()

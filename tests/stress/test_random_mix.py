@@ -9,7 +9,6 @@ left.  A failure names its seed.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import random
@@ -104,7 +103,8 @@ class Scenes:
 
     async def is_no_task(self) -> None:
         code = self.chance.randrange(256)
-        process = await asyncio.create_subprocess_exec(self.programs["code"], str(code))
+        line = [self.programs["code"], str(code)]
+        process = await anyio.open_process(line, stdin=None, stdout=None, stderr=None)
         assert await process.wait() == code
 
     async def root_forks(self) -> None:
