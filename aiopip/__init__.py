@@ -42,6 +42,7 @@ from aiopip._lock import Lock  # noqa: E402
 from aiopip._pipes import ReceivePipe, SendPipe  # noqa: E402
 from aiopip._region import Region  # noqa: E402
 from aiopip._root import Root  # noqa: E402
+from aiopip._signals import SignalStream  # noqa: E402
 from aiopip._spawn_errors import (  # noqa: E402
     ArgumentsTooLongError,
     BadProgramError,
@@ -100,6 +101,7 @@ __all__ = [
     "RootBusyError",
     "RootStatistics",
     "SendPipe",
+    "SignalStream",
     "SlotBusyError",
     "SpawnError",
     "SpawnOptionError",

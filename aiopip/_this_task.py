@@ -21,6 +21,7 @@ from aiopip._imports import encode_name
 from aiopip._loop import running_loop
 from aiopip._peers import task_peer
 from aiopip._region import Region
+from aiopip._signals import SignalStream
 from aiopip._waiter import Job, Wait, the_waiter, wait_here, wait_in_thread
 
 if TYPE_CHECKING:
@@ -185,6 +186,28 @@ class ThisTask:
         if result == -errno.EAGAIN:
             raise WouldBlock(f"{_name_of(source)} has not exported {name!r} yet")
         return Region(_held(result, source, name), source)
+
+    def signals(self, *signals: int) -> SignalStream:
+        """Await signals that are sent to this task, in place of what they did until now.
+
+            with me.signals(SIGUSR1, SIGTERM) as signals:
+                async for number in signals: ...
+
+        Args:
+            signals: their numbers, or members of `signal.Signals`.
+
+        Returns:
+            The stream: an async iterator, which has all that come from this call on.
+
+        Raises:
+            InvalidArgumentError: there is no such signal, or it cannot be caught.
+            WrongThreadError: this is not the main thread, where Python receives signals.
+            RuntimeError: no event loop runs.
+
+        Source: sigaction(2), `loop.add_signal_handler`, `trio.open_signal_receiver`
+        """
+        self._check()
+        return SignalStream(signals)
 
     def __repr__(self) -> str:
         return f"<aiopip.ThisTask pipid={self._pipid} pid={self._pid}>"
