@@ -76,9 +76,12 @@ enum aiopip_event_kind {
     AIOPIP_EVENT_STARTED = 1, /* the child applied its options and entered ld.so: pid */
     AIOPIP_EVENT_FAILED,      /* it did not, and nothing of it is left: failure, error, detail */
     AIOPIP_EVENT_EXITED,      /* it ended and was reaped: wait_status, usage; once a task */
-    AIOPIP_EVENT_EXPORTED,    /* it exported something since an import found it absent */
+    AIOPIP_EVENT_EXPORTED,    /* it exported something since an import found it absent, or at all
+                               * while the client listens */
     AIOPIP_EVENT_RECLAIMED,   /* a slot became free, or held; only after -EAGAIN of a spawn */
     AIOPIP_EVENT_RELEASED,    /* holds of withdrawn exports were given up: aiopip_released() */
+    AIOPIP_EVENT_STOPPED,   /* it stopped: wait_status; while the client listens.  Of what comes */
+    AIOPIP_EVENT_CONTINUED, /* before the client drains, and of these two, the latest is told */
 };
 
 enum aiopip_event_flags {
@@ -228,6 +231,10 @@ AIOPIP_API int aiopip_kill_group(aiopip_client *client, int32_t group, int signa
 
 /* 1 while a task runs in this space, 0 when it has left it by execve(2); -ESRCH when it has ended. */
 AIOPIP_API int aiopip_shares(aiopip_client *client, int32_t pipid, uint64_t generation);
+
+/* Have the client told of stops, continues and all exports of its tasks from now on, or no more.  The
+ * first call starts a thread.  -EAGAIN: that cannot be had. */
+AIOPIP_API int aiopip_listen(aiopip_client *client, int on);
 
 /* Clear the eventfd and take up to `count` events, oldest first.  Fewer than count: no more wait. */
 AIOPIP_API int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count);

@@ -153,16 +153,28 @@ static void wait_at_gate(struct task_block *block)
     sys0(SYS_getppid);
 }
 
+/* The root may have died before the first line: then nobody is told, and nobody is there. */
+static void die_with_root(const struct control *control)
+{
+    sys2(SYS_prctl, PR_SET_PDEATHSIG, SIGNAL_KILL);
+    if (sys0(SYS_getppid) != control->root_pid)
+        leave();
+}
+
+void child_stop(void *argument)
+{
+    die_with_root(argument);
+    sys2(SYS_kill, sys0(SYS_getpid), SIGNAL_STOP);
+    leave();
+}
+
 void child_main(void *argument)
 {
     struct task_block *block = argument;
     struct task_start *start = &block->start;
     long result;
 
-    /* The root may have died before the first line: then nobody is told, and nobody is there. */
-    sys2(SYS_prctl, PR_SET_PDEATHSIG, SIGNAL_KILL);
-    if (sys0(SYS_getppid) != block->control->root_pid)
-        leave();
+    die_with_root(block->control);
     reset_signals(start);
     set_group(block);
     place_descriptors(block);

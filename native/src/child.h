@@ -11,4 +11,7 @@
  * ld.so; or reports what failed and exits with 127.  argument: struct task_block *. */
 __attribute__((visibility("hidden"))) void child_main(void *argument);
 
+/* All that a child does which is there to be stopped: it stops itself.  argument: struct control *. */
+__attribute__((visibility("hidden"))) void child_stop(void *argument);
+
 #endif

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -31,12 +32,43 @@ void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind)
         push(task->client, kind, pipid, atomic_load(&core_slot(core, pipid)->peer.generation));
 }
 
+/* Behind STARTED; and one for all that come before it is read, which tells the latest. */
+static void queue_stop(struct core *core, int32_t pipid)
+{
+    struct task *task = &core->tasks[pipid];
+
+    if (!task->stop_status || !task->announced || task->stop_queued)
+        return;
+    task->stop_queued = true;
+    core_post(core, pipid, AIOPIP_EVENT_STOPPED);
+}
+
 void core_announce(struct core *core, int32_t pipid)
 {
     if (core->tasks[pipid].announced)
         return;
     core->tasks[pipid].announced = true;
     core_post(core, pipid, AIOPIP_EVENT_STARTED);
+    queue_stop(core, pipid);
+}
+
+void core_post_export(struct core *core, int32_t pipid)
+{
+    core_announce(core, pipid);
+    if (core->tasks[pipid].export_queued)
+        return;
+    core->tasks[pipid].export_queued = true;
+    core_post(core, pipid, AIOPIP_EVENT_EXPORTED);
+}
+
+void core_post_stop(struct core *core, int32_t pipid, int wait_status)
+{
+    struct task *task = &core->tasks[pipid];
+
+    if (!task->client || !task->client->listens)
+        return;
+    task->stop_status = wait_status;
+    queue_stop(core, pipid);
 }
 
 /* Whether the root holds any of a task's memory: not of what that has from somebody else. */
@@ -151,6 +183,13 @@ static void deliver(struct aiopip_client *client, const struct queued_event *que
     case AIOPIP_EVENT_EXPORTED:
         task->export_queued = false;
         break;
+    case AIOPIP_EVENT_STOPPED:
+        event->wait_status = task->stop_status;
+        if (WIFCONTINUED(task->stop_status))
+            event->kind = AIOPIP_EVENT_CONTINUED;
+        task->stop_queued = false;
+        task->stop_status = 0;
+        break;
     default:
         break;
     }
@@ -256,7 +295,7 @@ static void take_slot(struct core *core, struct aiopip_client *client, struct re
     for (uint32_t i = 0; i < AIOPIP_MAX_TASKS / 64; i++)
         atomic_store_explicit(&slot->peer.importers[i], 0, memory_order_relaxed);
     atomic_store(&slot->peer.wants_releases, 0);
-    atomic_store(&slot->interest, 0);
+    atomic_store(&slot->interest, client->listens);
     atomic_store(&slot->started, TASK_STARTED_NOT);
     atomic_store(&slot->loaded, TASK_LOADED_NOT);
     atomic_store(&slot->quiet, 0);

@@ -63,13 +63,20 @@ struct task *core_task(struct core *core, int32_t pipid, uint64_t generation)
 
 /* The core's threads take no signals but glibc's own (32 to 34: cancellation, setxid), so that no
  * handler of the program runs on them. */
-static int start_threads(struct core *core)
+int core_start_thread(pthread_t *thread, void *(*main)(void *), struct core *core)
 {
     uint64_t all = ~(7ULL << 31), old = 0;
 
     sys4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)(uintptr_t)&all, (long)(uintptr_t)&old, 8);
-    int result = -pthread_create(&core->spawner, NULL, spawner_main, core);
+    int result = -pthread_create(thread, NULL, main, core);
     sys4(SYS_rt_sigprocmask, 2, (long)(uintptr_t)&old, 0, 8);
+    return result;
+}
+
+static int start_threads(struct core *core)
+{
+    int result = core_start_thread(&core->spawner, spawner_main, core);
+
     if (result < 0)
         return result;
     /* It starts the reaper, so that the socket between them never is in the process's table. */
@@ -350,6 +357,7 @@ static void close_client(struct aiopip_client *client)
             core_settle(core, (int32_t)i);
             core_let_go(core, (int32_t)i);
         }
+    core->stops.listeners -= client->listens;
     close(client->event_fds[SIDE_PROCESS]);
     client->event_fds[SIDE_PROCESS] = -1;
     client->next = core->closing;

@@ -27,7 +27,8 @@
 #include "shared.h"
 #include "stack.h"
 
-#define CORE_EVENTS_A_SLOT 3   /* STARTED or FAILED, EXITED, EXPORTED: each at most once */
+/* STARTED or FAILED, EXITED, EXPORTED, STOPPED or CONTINUED: each at most once */
+#define CORE_EVENTS_A_SLOT 4
 #define CORE_EVENTS_A_CLIENT 2 /* RECLAIMED, RELEASED: likewise */
 
 #define CORE_FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
@@ -56,6 +57,7 @@ struct aiopip_client {
     bool needs_kick;           /* events came into an empty ring */
     bool wants_reclaimed;      /* a spawn found memory in the way; cleared by RECLAIMED */
     bool release_queued;       /* RELEASED is in the ring */
+    bool listens;              /* wants to hear of stops, continues and exports */
     uint32_t alive;            /* tasks queued or running */
     uint32_t head, tail;       /* events [head, tail) wait; never more than the ring holds */
     uint32_t ring_mask;
@@ -104,6 +106,8 @@ struct task {
     bool drained;       /* the client took the last event of it */
     bool acknowledged;  /* or need not */
     bool export_queued; /* EXPORTED is in the ring */
+    bool stop_queued;   /* STOPPED is in the ring */
+    int stop_status;    /* the wait status of its latest stop or continue, 0 when that was told */
     bool status_lost;
     bool left;   /* by execve */
     bool failed; /* it ended with FAILED, not EXITED */
@@ -167,6 +171,15 @@ struct core {
     int start_error; /* of the threads */
     uint32_t threads_ready;
 
+    /* The watcher's: stops.c. */
+    struct {
+        pthread_t thread;
+        bool started;
+        uint32_t listeners;    /* clients that listen */
+        _Atomic uint32_t word; /* futex: there may be something to do */
+        _Atomic bool asking;   /* it is in waitid, or on the way there */
+    } stops;
+
     /* Mappings, counted by the spawner. */
     uint64_t mappings, mappings_limit, mappings_made_then, mappings_promised;
     uint64_t mappings_counted_ns, mappings_cost_ns;
@@ -212,6 +225,10 @@ void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind);
 /* Queue STARTED for a task, once.  Under the lock. */
 void core_announce(struct core *core, int32_t pipid);
 
+/* Queue EXPORTED for a task, or its latest stop or continue if the client listens.  Under the lock. */
+void core_post_export(struct core *core, int32_t pipid);
+void core_post_stop(struct core *core, int32_t pipid, int wait_status);
+
 /* The task is over and owns nothing but memory: FREE if that is gone and the end drained.  Under the
  * lock. */
 void core_settle(struct core *core, int32_t pipid);
@@ -236,6 +253,15 @@ void core_sync_clients(struct core *core, enum core_side side, int self_pidfd);
 /* Take a reference, or drop one, which frees the core with the last.  Not under the lock. */
 void core_keep(struct core *core);
 void core_release(struct core *core);
+
+/* Start a thread that takes no signals.  0 or -errno. */
+int core_start_thread(pthread_t *thread, void *(*main)(void *), struct core *core);
+
+/* stops.c: there is one task more to ask for its stops.  Any thread. */
+void stops_look(struct core *core);
+
+/* End the watcher, when all tasks are reaped.  Spawner only. */
+void stops_end(struct core *core);
 
 /* start.c: start a task, or post why not.  Spawner only; the request is the caller's. */
 void start_task(struct core *core, struct request *request);

@@ -182,6 +182,9 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
         core->failed++;
     } else {
         core_announce(core, pipid);
+        /* What it said before it ended, and the spawner has not come to read. */
+        if (shared_take_bit(core->control->attention, (uint32_t)pipid))
+            core_post_export(core, pipid);
     }
     core->alive--;
     core->ended++;

@@ -287,6 +287,14 @@ static inline void shared_set_bit(_Atomic uint64_t *bits, uint32_t number)
         atomic_fetch_or(&bits[number / 64], bit);
 }
 
+static inline bool shared_take_bit(_Atomic uint64_t *bits, uint32_t number)
+{
+    uint64_t bit = 1UL << number % 64;
+
+    return atomic_load(&bits[number / 64]) & bit &&
+           atomic_fetch_and(&bits[number / 64], ~bit) & bit;
+}
+
 /* Have the spawner look around.  The word changes before the wake, and the spawner reads it before
  * it looks: whatever was published before this call is seen, or its wait returns at once. */
 static inline void shared_wake_spawner(struct control *control)

@@ -88,27 +88,23 @@ static uint64_t check_loading(struct core *core, uint32_t *busy)
     return soonest;
 }
 
-/* Tasks have exported what somebody waits for. */
+/* Tasks have exported what somebody waits for.  Their bits are taken under the lock: the reaper finds
+ * them when it reports an end, or they have become events by then. */
 static void check_attention(struct core *core)
 {
     struct control *control = core->control;
 
     for (uint32_t i = 0; i < (control->max_tasks + 63) / 64; i++) {
-        uint64_t bits = atomic_load_explicit(&control->attention[i], memory_order_relaxed)
-                            ? atomic_exchange(&control->attention[i], 0)
-                            : 0;
+        if (!atomic_load_explicit(&control->attention[i], memory_order_relaxed))
+            continue;
+        core_lock(core);
+        uint64_t bits = atomic_exchange(&control->attention[i], 0);
         for (; bits; bits &= bits - 1) {
             int32_t pipid = (int32_t)(i * 64) + __builtin_ctzll(bits);
-            struct task *task = &core->tasks[pipid];
-            core_lock(core);
-            if (atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING &&
-                !task->export_queued) {
-                core_announce(core, pipid);
-                task->export_queued = true;
-                core_post(core, pipid, AIOPIP_EVENT_EXPORTED);
-            }
-            core_unlock(core, SIDE_SPAWNER);
+            if (atomic_load(&core_slot(core, pipid)->state) == SLOT_RUNNING)
+                core_post_export(core, pipid);
         }
+        core_unlock(core, SIDE_SPAWNER);
     }
 }
 
@@ -295,6 +291,7 @@ void *spawner_main(void *argument)
     core_unlock(core, SIDE_SPAWNER);
     if (result == 0) {
         look_around(core);
+        stops_end(core);
         reaper_tell(core, REAPER_STOP, -1, -1);
         pthread_join(core->reaper, NULL);
     }

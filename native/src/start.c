@@ -235,7 +235,10 @@ static void register_task(struct start *start, pid_t pid, int pidfd)
     core->loading[core->loading_count++].since_ns = task->started_ns;
     if (task->cancelled)
         kill(pid, SIGKILL);
+    bool listens = core->stops.listeners > 0;
     core_unlock(core, SIDE_SPAWNER);
+    if (listens)
+        stops_look(core);
     peer_announce(core->control, &core_slot(core, pipid)->peer);
     reaper_tell(core, REAPER_WATCH, pipid, pidfd);
     close(pidfd);
