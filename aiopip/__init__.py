@@ -34,7 +34,14 @@ from aiopip._errors import (  # noqa: E402  the check comes before the extension
     WouldBlock,
     WrongThreadError,
 )
-from aiopip._events import Event, EventStream, Exited  # noqa: E402
+from aiopip._events import (  # noqa: E402
+    Continued,
+    Event,
+    EventStream,
+    Exited,
+    Exported,
+    Stopped,
+)
 from aiopip._exports import Export  # noqa: E402
 from aiopip._group import TaskGroup  # noqa: E402
 from aiopip._lifetime import current_root  # noqa: E402
@@ -69,6 +76,7 @@ __all__ = [
     "BadProgramError",
     "CallError",
     "ClosedError",
+    "Continued",
     "DeadlockError",
     "EntryNotFoundError",
     "Event",
@@ -76,6 +84,7 @@ __all__ = [
     "ExitStatus",
     "Exited",
     "Export",
+    "Exported",
     "ForkedError",
     "GroupNotFoundError",
     "ImportCanceledError",
@@ -105,6 +114,7 @@ __all__ = [
     "SlotBusyError",
     "SpawnError",
     "SpawnOptionError",
+    "Stopped",
     "Task",
     "TaskEndedError",
     "TaskFailed",

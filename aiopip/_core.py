@@ -17,6 +17,8 @@ import time
 import warnings
 import weakref
 from collections import deque
+from functools import partial
+from signal import Signals
 from typing import TYPE_CHECKING
 
 from aiopip._collect import Collector
@@ -30,18 +32,28 @@ from aiopip._errors import (
     TaskEndedError,
     call_error,
 )
-from aiopip._events import Exited, Listeners
+from aiopip._events import Continued, Exited, Exported, Listeners, Stopped
 from aiopip._exports import Exports
 from aiopip._ffi import BATCH, Client
 from aiopip._imports import Imports
 from aiopip._launch import Launcher
-from aiopip._records import Ended, Exported, Failed, Record, Released, Started
+from aiopip._records import (
+    Ended,
+    Failed,
+    Halted,
+    Published,
+    Record,
+    Released,
+    Resumed,
+    Started,
+)
 from aiopip._status import ExitStatus
 from aiopip._task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from aiopip._events import Event
     from aiopip._group import TaskGroup
     from aiopip._loop import Loop
     from aiopip._pipes import Pipes
@@ -77,7 +89,7 @@ class Core:
         self.imports = Imports(client, loop)
         self.peer = client.peer()
         self.exports = Exports(self.peer, self.check)
-        self.listeners = Listeners(loop.create_future)
+        self.listeners = Listeners(loop.create_future, client.listen)
         self.ending = Ending(self, loop, grace_s)
         self.groups: weakref.WeakSet[TaskGroup] = weakref.WeakSet()
         """The groups that are open: they end with the Root, if it is aborted."""
@@ -102,6 +114,9 @@ class Core:
             raise
         task = Task(self, state, pipes)
         self.collector.admit(state, task)
+        for event in state.early:
+            self.listeners.publish(event(task))
+        state.early.clear()
         if state.status is not None:
             self._report(state, state.status)
         return task
@@ -187,6 +202,7 @@ class Core:
             more = len(taken) == BATCH
             while self._records:
                 self._dispatch(self._records.popleft())
+            self.listeners.settle()
 
     def _dispatch(self, record: Record) -> None:
         try:
@@ -196,8 +212,12 @@ class Core:
                 self._started(record)
             elif isinstance(record, Failed):
                 self._failed(record)
-            elif isinstance(record, Exported):
+            elif isinstance(record, Published):
                 self._exported(record)
+            elif isinstance(record, Halted):
+                self._publish(record, partial(Stopped, signal=Signals(record.signal)))
+            elif isinstance(record, Resumed):
+                self._publish(record, Continued)
             elif isinstance(record, Released):
                 self.exports.collect()
             else:
@@ -215,11 +235,12 @@ class Core:
         self.launcher.failed(record)
         self._left(state)
 
-    def _exported(self, record: Exported) -> None:
+    def _exported(self, record: Published) -> None:
         state = self.live.get((record.pipid, record.generation))
         if state is not None:
             state.loaded = True
             self.imports.retry(state)
+            self._publish(record, Exported)
 
     def _ended(self, record: Ended) -> None:
         state = self.live.pop((record.pipid, record.generation))
@@ -245,6 +266,18 @@ class Core:
                 RuntimeWarning,
                 stacklevel=1,
             )
+
+    def _publish(
+        self, record: Halted | Resumed | Published, event: Callable[[Task], Event]
+    ) -> None:
+        state = self.live.get((record.pipid, record.generation))
+        if state is None or not self.listeners:
+            return
+        task = self.collector.open.get(state)
+        if task is None:
+            state.early.append(event)  # `spawn` has yet to make it
+        else:
+            self.listeners.publish(event(task))
 
     def _report(self, state: TaskState, status: ExitStatus) -> None:
         task = self.collector.open[state]

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
+from aiopip._errors import call_error
+
 if TYPE_CHECKING:
     from aiopip._loop import Future
     from aiopip._status import ExitStatus
@@ -34,6 +36,33 @@ class Exited(Event):
     """
 
     status: ExitStatus
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopped(Event):
+    """The task stopped: by `Task.stop()`, a debugger, the terminal's Ctrl-Z ...
+
+    Of the stops and continues of a task that come before they are looked at, the latest alone is
+    reported, so two of a kind may follow each other; the last one always says what the task does.
+
+    Attributes:
+        signal: which one stopped it, a member of `signal.Signals`.
+    """
+
+    signal: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Continued(Event):
+    """The task goes on after a stop; what `Stopped` says of several holds here, too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported(Event):
+    """The task has exported something, once or several times, since the last such event of it.
+
+    Behind each export comes one, before `Exited`, unless the task was killed within the export.
+    """
 
 
 class EventStream(AsyncIterator[Event]):
@@ -83,12 +112,17 @@ class EventStream(AsyncIterator[Event]):
 
 
 class Listeners:
-    """The streams of a Root."""
+    """The streams of a Root, and whether the native core reports what only they want to know."""
 
-    __slots__ = ("_create_future", "_streams")
+    __slots__ = ("_create_future", "_listen", "_listening", "_streams")
 
-    def __init__(self, create_future: Callable[[], Future[Any]]) -> None:
+    def __init__(
+        self, create_future: Callable[[], Future[Any]], listen: Callable[[bool], int]
+    ) -> None:
+        """Take the loop's futures, and how the core is told to report or not; 0 or -errno."""
         self._create_future = create_future
+        self._listen = listen
+        self._listening = False
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
 
     def __bool__(self) -> bool:
@@ -96,6 +130,11 @@ class Listeners:
 
     def listen(self) -> EventStream:
         """A new stream."""
+        if not self._listening:
+            result = self._listen(True)
+            if result < 0:
+                raise call_error(-result, "the thread that watches for stops cannot be started")
+            self._listening = True
         stream = EventStream(self._create_future)
         self._streams.add(stream)
         return stream
@@ -104,6 +143,15 @@ class Listeners:
         """Put an event into all of them."""
         for stream in self._streams:
             stream.put(event)
+
+    def settle(self) -> None:
+        """Have the core report no more if no stream is left.
+
+        For the loop, now and then: a stream may be dropped in any thread, while the Root is closed.
+        """
+        if self._listening and not self._streams:
+            self._listening = False
+            self._listen(False)
 
     def close(self) -> None:
         """End all of them."""

@@ -21,7 +21,18 @@ except ModuleNotFoundError as error:
         "these are aiopip's sources, whose native part is not built: install them (pip install .) "
         "and leave their folder, which hides what is installed"
     ) from None
-from aiopip._records import Ended, Exported, Failed, Reclaimed, Record, Released, Started, Usage
+from aiopip._records import (
+    Ended,
+    Failed,
+    Halted,
+    Published,
+    Reclaimed,
+    Record,
+    Released,
+    Resumed,
+    Started,
+    Usage,
+)
 from aiopip._statistics import RootStatistics
 
 if TYPE_CHECKING:
@@ -362,6 +373,10 @@ class Client:
         """`aiopip_acknowledge`."""
         return lib.aiopip_acknowledge(self._client, pipid, generation)
 
+    def listen(self, on: bool) -> int:
+        """`aiopip_listen`."""
+        return lib.aiopip_listen(self._client, on)
+
     def drain(self) -> list[Record]:
         """`aiopip_drain`: up to BATCH events, oldest first; fewer mean that no more wait."""
         count = lib.aiopip_drain(self._client, self._events, BATCH)
@@ -450,8 +465,16 @@ def _ended(event: CData) -> Ended:
     )
 
 
-def _exported(event: CData) -> Exported:
-    return Exported(event.pipid, event.generation)
+def _exported(event: CData) -> Published:
+    return Published(event.pipid, event.generation)
+
+
+def _stopped(event: CData) -> Halted:
+    return Halted(event.pipid, event.generation, os.WSTOPSIG(event.wait_status))
+
+
+def _continued(event: CData) -> Resumed:
+    return Resumed(event.pipid, event.generation)
 
 
 def _reclaimed(event: CData) -> Reclaimed:
@@ -467,6 +490,8 @@ _DECODERS: dict[int, Callable[[CData], Record]] = {
     lib.AIOPIP_EVENT_FAILED: _failed,
     lib.AIOPIP_EVENT_EXITED: _ended,
     lib.AIOPIP_EVENT_EXPORTED: _exported,
+    lib.AIOPIP_EVENT_STOPPED: _stopped,
+    lib.AIOPIP_EVENT_CONTINUED: _continued,
     lib.AIOPIP_EVENT_RECLAIMED: _reclaimed,
     lib.AIOPIP_EVENT_RELEASED: _released,
 }

@@ -84,8 +84,23 @@ class Ended(NamedTuple):
     usage: Usage
 
 
-class Exported(NamedTuple):
-    """The task exported something since an import found it absent."""
+class Published(NamedTuple):
+    """The task exported something since an import found it absent, or while the client listens."""
+
+    pipid: int
+    generation: int
+
+
+class Halted(NamedTuple):
+    """The task stopped; reported only while the client listens, as is `Resumed`."""
+
+    pipid: int
+    generation: int
+    signal: int
+
+
+class Resumed(NamedTuple):
+    """The task goes on after a stop."""
 
     pipid: int
     generation: int
@@ -102,4 +117,4 @@ class Released(NamedTuple):
     """Somebody gave up what he held of this process's withdrawn exports."""
 
 
-Record = Started | Failed | Ended | Exported | Reclaimed | Released
+Record = Started | Failed | Ended | Published | Halted | Resumed | Reclaimed | Released

@@ -354,10 +354,17 @@ class Root:
             raise TasksAliveError(left)
 
     def events(self) -> EventStream:
-        """What happens to tasks from now on: an async iterator over `Exited`.
+        """What happens to tasks from now on: `Exited`, `Stopped`, `Continued`, `Exported`.
 
         Each stream has all events, however tasks are collected.  It keeps those that were not
-        fetched without limit, and ends when the Root is closed.
+        fetched without limit, and ends when the Root is closed.  While there is one, a thread waits
+        for stops: see docs/limits.md for what escapes it.
+
+        Returns:
+            An async iterator.
+
+        Raises:
+            CallError: that thread cannot be started; its errno says why.
         """
         return self._open().listeners.listen()
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopip._events import Event
     from aiopip._group import TaskGroup
     from aiopip._loop import Future
     from aiopip._status import ExitStatus
+    from aiopip._task import Task
 
 
 class Member(NamedTuple):
@@ -45,11 +49,13 @@ class TaskState:
         reporting: how many of them were woken by the end and have not run since.
         imports: the pending imports from it, each a name and a future.
         signaled: whether a signal by which its Root or group ends it has reached it alive.
+        early: its users' events that came before `spawn` has returned, each made of the task.
         unacknowledged: whether the core keeps its memory until its end was dealt with.
     """
 
     __slots__ = (
         "collected",
+        "early",
         "end_order",
         "generation",
         "imports",
@@ -83,6 +89,7 @@ class TaskState:
         self.reporting = 0
         self.imports: list[tuple[bytes, Future[Any]]] = []
         self.signaled = False
+        self.early: list[Callable[[Task], Event]] = []
         self.unacknowledged = False
 
     @property

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import signal
 import subprocess
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
-from support import block_until, is_gone, output, python_source, still_works, until
+from support import DEADLINE_S, block_until, is_gone, output, python_source, still_works, until
 
 import aiopip
 
@@ -137,3 +140,214 @@ async def test_stop_and_resume(root: aiopip.Root) -> None:
     for call in (task.stop, task.resume):
         with pytest.raises(aiopip.TaskEndedError):
             call()
+
+
+# Events
+
+
+async def next_of(stream: aiopip.EventStream, *kinds: type[aiopip.Event]) -> aiopip.Event:
+    """The next event of one of these kinds."""
+    with anyio.fail_after(DEADLINE_S):
+        async for event in stream:
+            if isinstance(event, kinds):
+                return event
+    raise AssertionError("the stream has ended")
+
+
+async def test_stop_and_continue_are_told(root: aiopip.Root) -> None:
+    stream = root.events()
+    task = await root.spawn("sleep", "1000")
+    for _ in range(50):
+        task.stop()
+        assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGSTOP)
+        task.resume()
+        assert await next_of(stream, aiopip.Event) == aiopip.Continued(task)
+    task.kill()
+    assert await next_of(stream, aiopip.Event) == aiopip.Exited(task, aiopip.ExitStatus(9))
+
+
+async def test_stopped_by_the_terminal_s_signal(root: aiopip.Root) -> None:
+    stream = root.events()
+    task = await root.spawn("sleep", "1000", process_group=0)
+    root.signal_group(task, signal.SIGTSTP)
+    assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGTSTP)
+    root.signal_group(task, signal.SIGCONT)
+    assert await next_of(stream, aiopip.Event) == aiopip.Continued(task)
+
+
+async def test_start_of_a_stopped_task_is_a_stop(root: aiopip.Root) -> None:
+    stream = root.events()
+    task = await root.spawn("true", stopped=True)
+    assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGSTOP)
+    task.resume()
+    assert await next_of(stream, aiopip.Exited) == aiopip.Exited(task, aiopip.ExitStatus(0))
+
+
+async def test_kill_while_stopped(root: aiopip.Root) -> None:
+    stream = root.events()
+    task = await root.spawn("sleep", "1000")
+    task.stop()
+    assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGSTOP)
+    task.kill()
+    assert await task.wait() == -9
+    assert await next_of(stream, aiopip.Event) == aiopip.Exited(task, aiopip.ExitStatus(9))
+
+
+def is_told(task: aiopip.Task, stopped: bool) -> bool:
+    """Whether the task is in that state, and the watcher has taken all reports of it."""
+    wall = 0x40000000
+    how = os.WSTOPPED | os.WCONTINUED | os.WNOHANG | os.WNOWAIT | wall
+    return is_stopped(task) == stopped and os.waitid(os.P_PID, task.pid, how) is None
+
+
+async def test_last_event_of_each_is_right(root: aiopip.Root) -> None:
+    chance = random.Random(8)
+    stream = root.events()
+    tasks = [await root.spawn("sleep", "1000") for _ in range(100)]
+    wanted = dict.fromkeys(tasks, False)
+    last = dict.fromkeys(tasks, False)
+
+    async def listen() -> None:
+        async for event in stream:
+            assert isinstance(event, aiopip.Stopped | aiopip.Continued)
+            last[event.task] = isinstance(event, aiopip.Stopped)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        for _ in range(2000):
+            task = chance.choice(tasks)
+            wanted[task] = chance.random() < 0.5
+            if wanted[task]:
+                task.stop()
+            else:
+                task.resume()
+            if chance.random() < 0.02:
+                await anyio.lowlevel.checkpoint()
+        # From then on nothing comes that says otherwise.
+        await until(lambda: all(is_told(task, stopped) for task, stopped in wanted.items()))
+        await until(lambda: last == wanted)
+        group.cancel_scope.cancel()
+
+
+async def test_other_children_are_not_disturbed(root: aiopip.Root) -> None:
+    stream = root.events()
+    task = await root.spawn("sleep", "1000")
+    child = other_child()
+    try:
+        for _ in range(20):
+            child.send_signal(signal.SIGSTOP)
+            task.stop()
+            assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGSTOP)
+            pid, status = await anyio.to_thread.run_sync(os.waitpid, child.pid, os.WUNTRACED)
+            assert (pid, os.WIFSTOPPED(status)) == (child.pid, True)
+            child.send_signal(signal.SIGCONT)
+            task.resume()
+            assert await next_of(stream, aiopip.Event) == aiopip.Continued(task)
+            pid, status = await anyio.to_thread.run_sync(os.waitpid, child.pid, os.WCONTINUED)
+            assert (pid, os.WIFCONTINUED(status)) == (child.pid, True)
+    finally:
+        child.kill()
+    assert child.wait() == -9
+
+
+def other_child() -> subprocess.Popen[bytes]:
+    """A child that is no task."""
+    return subprocess.Popen(["sleep", "1000"])
+
+
+def watchers() -> int:
+    """How many threads watch for stops."""
+    return sum(
+        path.read_text() == "aiopip-stops\n" for path in Path("/proc/self/task").glob("*/comm")
+    )
+
+
+async def test_thread_goes_with_the_root() -> None:
+    async with aiopip.Root() as root:
+        await still_works(root)
+        assert watchers() == 0
+        stream = root.events()
+        assert root.events() is not stream
+        task = await root.spawn("sleep", "1000")
+        await until(lambda: watchers() == 1)
+        task.kill()
+    assert watchers() == 0
+    assert [event.task async for event in stream] == [task]
+
+
+async def test_root_is_aborted_while_a_stream_listens() -> None:
+    async with aiopip.Root() as root:
+        stream = root.events()
+        tasks = [await root.spawn("sleep", "1000", stopped=i % 2 == 0) for i in range(6)]
+        root.abort()
+    assert watchers() == 0
+    ended = {event.task async for event in stream if isinstance(event, aiopip.Exited)}
+    assert ended == set(tasks)
+
+
+async def test_stream_that_is_dropped(root: aiopip.Root) -> None:
+    task = await root.spawn("sleep", "1000")
+    for _ in range(20):
+        stream = root.events()
+        task.stop()
+        assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGSTOP)
+        del stream
+        gc.collect()
+        task.resume()
+        await still_works(root)
+
+
+async def test_fork_while_a_stream_listens(root: aiopip.Root) -> None:
+    stream = root.events()
+    task = await root.spawn("sleep", "1000")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            root.events()
+        except aiopip.ForkedError:
+            os._exit(7)
+        os._exit(1)
+    task.stop()
+    assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGSTOP)
+    _, status = await anyio.to_thread.run_sync(os.waitpid, pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 7
+    task.resume()
+    assert await next_of(stream, aiopip.Event) == aiopip.Continued(task)
+
+
+# Exports
+
+EXPORTS = """
+    import aiopip, sys
+    me = aiopip.this_task()
+    for number in range(int(sys.argv[1])):
+        me.export(f"x{number}", bytearray(8))
+"""
+
+
+async def test_exports_are_told(root: aiopip.Root) -> None:
+    stream = root.events()
+    for count in (1, 5):
+        task = await root.spawn(*python_source(EXPORTS), str(count))
+        assert await next_of(stream, aiopip.Event) == aiopip.Exported(task)
+        while (event := await next_of(stream, aiopip.Event)) == aiopip.Exported(task):
+            pass
+        assert event == aiopip.Exited(task, aiopip.ExitStatus(0))
+        await task.wait()
+
+
+async def test_behind_the_last_export_comes_an_event(root: aiopip.Root) -> None:
+    stream = root.events()
+    task = await root.spawn(*python_source(EXPORTS), "30")
+    found = 0
+    while isinstance(await next_of(stream, aiopip.Exported, aiopip.Exited), aiopip.Exported):
+        while True:
+            try:
+                root.named_import_nowait(task, f"x{found}")
+            except aiopip.WouldBlock:
+                break
+            except aiopip.ImportCanceledError:
+                break  # it has ended meanwhile
+            found += 1
+    assert found == 30
+    await task.wait()

@@ -74,6 +74,7 @@ class FakeClient:
         self.kill_result = 0
         self.group_result = 4711
         self.shares_result = 1
+        self.listen_result = 0
         self.close_result = 0
         self.left_after_abort = 0
         self.on_abort: list[Record] = []
@@ -125,6 +126,10 @@ class FakeClient:
     def acknowledge(self, pipid: int, generation: int) -> int:
         self.calls.append(("acknowledge", pipid))
         return 0
+
+    def listen(self, on: bool) -> int:
+        self.calls.append(("listen", on))
+        return self.listen_result
 
     def drain(self) -> list[Record]:
         taken = [self._records.popleft() for _ in range(min(64, len(self._records)))]

@@ -17,7 +17,7 @@ from unit.fake_client import ended
 import aiopip
 from aiopip import _dtype
 from aiopip._ffi import ArrayFacts
-from aiopip._records import Exported
+from aiopip._records import Published
 
 if TYPE_CHECKING:
     from typing import Any, TypeVar
@@ -213,10 +213,10 @@ def test_others_say_that_they_need_numpy(
 
 async def test_import_waits_for_the_export(stage: Stage, task: aiopip.Task) -> None:
     waits = [await begun(stage.root.named_import(task, name)) for name in ("grid", "other")]
-    stage.client.deliver(Exported(0, 1))
+    stage.client.deliver(Published(0, 1))
     assert task.loaded
     stage.client.imports[b"grid"] = hold()
-    stage.client.deliver(Exported(0, 1))
+    stage.client.deliver(Published(0, 1))
     region = await waits[0]
     assert (region.address, region.source) == (ADDRESS, task)
     assert not waits[1].done()
@@ -238,7 +238,7 @@ async def test_export_before_the_end_is_not_lost(stage: Stage, task: aiopip.Task
 async def test_cancelled_import_takes_nothing(stage: Stage, task: aiopip.Task) -> None:
     wait = await begun(task.named_import("a"))
     wait.cancel()
-    stage.client.deliver(Exported(0, 1))  # before the cancelled one has run
+    stage.client.deliver(Published(0, 1))  # before the cancelled one has run
     with pytest.raises(cancelled()):
         await wait
     assert stage.calls("import") == [("import", 0, b"a")]
@@ -249,7 +249,7 @@ async def test_hold_of_a_cancelled_import_is_released(stage: Stage, task: aiopip
     block = fake.block
     wait = await begun(task.named_import("a"))
     stage.client.imports[b"a"] = cast("Hold", fake)
-    stage.client.deliver(Exported(0, 1))  # hands the hold over
+    stage.client.deliver(Published(0, 1))  # hands the hold over
     stage.client.imports.clear()
     del fake
     wait.cancel()
