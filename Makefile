@@ -17,6 +17,7 @@ BUILD := build
 CREATED := $(VENV)/.stamp-created-$(subst /,_,$(PYTHON))
 INSTALLED := $(VENV)/.stamp-installed
 GROUP = $(VENV)/.stamp-group-
+WHEEL := dist/.stamp
 
 # Folders too, so that a removed file counts as a change.
 SOURCES := pyproject.toml meson.build meson.options README.md LICENSE \
@@ -25,9 +26,9 @@ C_SOURCES = $(shell find native examples tests -name '*.[ch]')
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo test stress bench lint format clean
+.PHONY: help install demo test stress bench lint format wheel clean
 help:
-	@echo "make demo | test | stress | bench | lint | format | clean"
+	@echo "make demo | test | stress | bench | lint | format | wheel | clean"
 
 $(CREATED):
 	@tools/make-venv "$(PYTHON)" "$(VENV)"
@@ -52,7 +53,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/exchange.py
 
 # Both are run, whatever the first one says.
-test: $(INSTALLED) $(GROUP)test
+test: $(INSTALLED) $(GROUP)test $(GROUP)wheel
 	@status=0; \
 	tools/native-tests $(BIN) $(BUILD)/native-tests || status=1; \
 	echo "$(BIN)/pytest $(ARGS)"; \
@@ -76,6 +77,13 @@ format: $(GROUP)lint
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(C_SOURCES)
+
+wheel: $(WHEEL)
+	@ls dist/aiopip-*.whl
+
+$(WHEEL): $(GROUP)wheel $(SOURCES) tools/make-wheel
+	tools/make-wheel $(BIN) dist
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(BUILD) demo-output dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
