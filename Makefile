@@ -18,6 +18,7 @@ CREATED := $(VENV)/.stamp-created-$(subst /,_,$(PYTHON))
 INSTALLED := $(VENV)/.stamp-installed
 GROUP = $(VENV)/.stamp-group-
 WHEEL := dist/.stamp
+TEST_PYTHONS := $(BIN)/python tools/test-pythons $(BUILD)/pythons dist/aiopip-*.whl
 
 # Folders too, so that a removed file counts as a change.
 SOURCES := pyproject.toml meson.build meson.options README.md LICENSE \
@@ -26,9 +27,9 @@ C_SOURCES = $(shell find native examples tests -name '*.[ch]')
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo test stress bench lint format wheel clean
+.PHONY: help install demo test test-pythons stress bench lint format wheel clean
 help:
-	@echo "make demo | test | stress | bench | lint | format | wheel | clean"
+	@echo "make demo | test | test-pythons | stress | bench | lint | format | wheel | clean"
 
 $(CREATED):
 	@tools/make-venv "$(PYTHON)" "$(VENV)"
@@ -52,13 +53,18 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/wordcount.py
 	$(BIN)/python examples/exchange.py
 
-# Both are run, whatever the first one says.
-test: $(INSTALLED) $(GROUP)test $(GROUP)wheel
+# All are run, whatever the first one says.  With ARGS, some tests on one Python are what is wanted.
+test: $(INSTALLED) $(GROUP)test $(GROUP)wheel $(if $(ARGS),,$(WHEEL))
 	@status=0; \
 	tools/native-tests $(BIN) $(BUILD)/native-tests || status=1; \
 	echo "$(BIN)/pytest $(ARGS)"; \
 	$(BIN)/pytest $(ARGS) || status=1; \
+	$(if $(ARGS),,$(TEST_PYTHONS) || status=1;) \
 	exit $$status
+
+# On the other Pythons of the machine.
+test-pythons: $(WHEEL)
+	$(TEST_PYTHONS) $(ARGS)
 
 stress: $(INSTALLED) $(GROUP)test
 	$(BIN)/pytest -m stress --timeout 3600 $(or $(ARGS),tests)
