@@ -21,7 +21,7 @@ WHEEL := dist/.stamp
 TEST_PYTHONS := $(BIN)/python tools/test-pythons $(BUILD)/pythons dist/aiopip-*.whl
 
 # Folders too, so that a removed file counts as a change.
-SOURCES := pyproject.toml meson.build meson.options README.md LICENSE \
+SOURCES := pyproject.toml aiopip_cli.py meson.build meson.options README.md LICENSE \
 	$(shell find native aiopip -name __pycache__ -prune -o ! -path 'native/tests*' -print)
 C_SOURCES = $(shell find native examples tests -name '*.[ch]')
 

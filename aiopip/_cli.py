@@ -1,4 +1,9 @@
-"""The commands that the package installs: `pipcc`, the C compiler driver of PiP.
+"""The commands that the package installs: `aiopip`, and `pipcc`, the C compiler driver of PiP.
+
+    aiopip doctor [--json]
+    aiopip --version
+
+`aiopip_cli`, beside the package, is where `aiopip` is entered.
 
     pipcc [--piproot | --piptask] [--cflags | --lflags | --where | --which] [compiler's options]
 
@@ -13,15 +18,16 @@ that are not pipcc's own are the compiler's.  The result can be a root, a task, 
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import shutil
 import sys
-from importlib import resources
+from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PIP_VERSION = (2, 4)
 """The version of the C interface that <pip/pip.h> has."""
@@ -45,6 +51,58 @@ _WITH_OPERAND = frozenset({"-o", "-x", "-I", "-L", "-D", "-U", "-l", "-T", "-u",
     {"-MF", "-MT", "-MQ", "-include", "-isystem", "-iquote", "-idirafter", "-aux-info"},
     {"-wrapper", "--param", "-Xlinker", "-Xassembler", "-Xpreprocessor"},
 )
+
+
+def aiopip(args: Sequence[str], refusal: str = "") -> int:
+    """The command `aiopip`.
+
+    Args:
+        args: its arguments.
+        refusal: why `import aiopip` fails; empty when it does not.
+
+    Returns:
+        The exit status: 0, or 1 where `aiopip doctor` found that tasks do not run.
+    """
+    parser = argparse.ArgumentParser(
+        prog="aiopip", description="Process-in-Process tasks for asyncio."
+    )
+    parser.add_argument("--version", action="version", version=f"aiopip {version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    about = "say what this machine offers to tasks, what it lacks, and what follows from that"
+    doctor = commands.add_parser(
+        "doctor",
+        help=about,
+        description=f"{about[0].upper()}{about[1:]}.",
+        epilog="Exit status: 0 when tasks run here, 1 when they do not.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    return run_doctor(as_json=parser.parse_args(args).json, refusal=refusal)
+
+
+def run_doctor(*, as_json: bool, refusal: str) -> int:
+    """Examine this machine and print what was found; returns the exit status."""
+    from aiopip._doctor import report
+    from aiopip._doctor.checks import examine
+    from aiopip._doctor.gather import gather
+
+    facts = gather(refusal)
+    findings, trial = examine(facts), facts.trial
+    console = None if as_json else report.terminal()
+    if as_json:
+        print(report.as_json(findings, trial, version()))
+    elif console is not None:
+        report.show(findings, trial, console)
+    else:
+        print(report.as_text(findings, trial, report.columns()))
+    return 0 if trial.tasks_run else 1
+
+
+def version() -> str:
+    """The version that is installed."""
+    try:
+        return metadata.version("aiopip")
+    except metadata.PackageNotFoundError:
+        return "unknown, not installed"
 
 
 def pipcc() -> None:
