@@ -27,9 +27,9 @@ C_SOURCES = $(shell find native examples tests -name '*.[ch]')
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo test test-pythons stress bench lint format wheel clean
+.PHONY: help install demo test test-pythons stress bench docs lint format wheel clean
 help:
-	@echo "make demo | test | test-pythons | stress | bench | lint | format | wheel | clean"
+	@echo "make demo | test | test-pythons | stress | bench | docs | lint | format | wheel | clean"
 
 $(CREATED):
 	@tools/make-venv "$(PYTHON)" "$(VENV)"
@@ -71,6 +71,10 @@ stress: $(INSTALLED) $(GROUP)test
 
 bench: $(INSTALLED) $(GROUP)bench
 	$(BIN)/python bench $(ARGS)
+
+docs: $(INSTALLED) $(GROUP)docs
+	$(BIN)/sphinx-build -W --keep-going -n -q docs $(BUILD)/docs
+	@echo $(BUILD)/docs/index.html
 
 lint: $(INSTALLED) $(GROUP)test $(GROUP)lint
 	$(BIN)/ruff check

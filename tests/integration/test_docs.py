@@ -1,0 +1,202 @@
+"""The docs are true: their programs run and print what they say, and the site has every name.
+
+A program of a page is a block behind a line that names its file and ends in a colon.  Commands
+stand behind a `$` in blocks of their own, with what they print; `...` stands for anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+import aiopip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCES = Path(__file__).parents[2]
+DOCS = SOURCES / "docs"
+TUTORIAL = sorted((DOCS / "tutorial").glob("*.md"))
+PAGES = [SOURCES / "README.md", *sorted(DOCS.glob("**/*.md"))]
+
+NOT_RUN = ("pip install", "cd ", "make ", "aiopip doctor")
+"""What a reader does once, or what has tests of its own."""
+
+
+class Block(NamedTuple):
+    """A fenced block.
+
+    Attributes:
+        language: what stands behind the fence.
+        text: what is in it.
+        before: the last line above it that is not empty.
+    """
+
+    language: str
+    text: str
+    before: str
+
+    @property
+    def file(self) -> str | None:
+        """The file whose content it is."""
+        names = re.findall(r"`([\w-]+\.(?:py|c))`", self.before)
+        return names[0] if len(names) == 1 and self.before.endswith(":") else None
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text()
+    for fence in re.finditer(r"^```(\S+)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        above = text[: fence.start()].rstrip().rpartition("\n")[2]
+        yield Block(fence[1], fence[2], above)
+
+
+def commands(text: str) -> Iterator[tuple[str, str]]:
+    """The commands of a console block, each with what it prints."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        line, _, printed = part.partition("\n")
+        yield line, printed
+
+
+def is_like(printed: str, expected: str) -> bool:
+    pattern = ".*".join(map(re.escape, expected.split("...")))
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None
+
+
+def run(line: str, folder: Path) -> str:
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def run_all(block: Block, folder: Path) -> int:
+    """Run the commands of a block; returns how many."""
+    ran = 0
+    for line, expected in commands(block.text):
+        if not line.startswith(NOT_RUN):
+            printed = run(line, folder)
+            assert is_like(printed, expected), f"$ {line}\n{printed}"
+            ran += 1
+    return ran
+
+
+@pytest.mark.parametrize("page", TUTORIAL, ids=lambda page: page.stem)
+def test_programs_of_the_tutorial_print_what_it_says(page: Path, tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    files, used = set(), ""
+    for block in blocks(page):
+        if block.file is not None:
+            (tmp_path / block.file).write_text(block.text)
+            files.add(block.file)
+        used += block.text
+        if block.language == "console":
+            run_all(block, tmp_path)
+    assert files
+    assert not {name for name in files if name not in used}
+
+
+def test_the_shortest_program(tmp_path: Path) -> None:
+    """That of the README, which says how it is compiled and run."""
+    pytest.importorskip("numpy")
+    for block in blocks(SOURCES / "README.md"):
+        if block.file is not None:
+            (tmp_path / block.file).write_text(block.text)
+        if block.language == "console" and "squares.py" in block.text:
+            assert run_all(block, tmp_path) == 2
+            break
+    else:
+        pytest.fail("nothing runs it")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_in_pages_is_python_of_ours(page: Path) -> None:
+    """Fragments compile, and what they name of aiopip is there."""
+    for block in blocks(page):
+        if block.language != "python":
+            continue
+        compile(block.text, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "aiopip":
+                assert node.attr in aiopip.__all__, block.text
+
+
+# The site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built without a warning."""
+    for module in ("sphinx", "furo", "myst_parser"):
+        pytest.importorskip(module, reason=f"no {module}: pip install --group docs")
+    folder = tmp_path_factory.mktemp("site")
+    # By -c, since -m would have the package's sources hide what is installed.
+    code = "import sys; from sphinx.cmd.build import main; sys.exit(main(sys.argv[1:]))"
+    options = ["-W", "--keep-going", "-n", "-q", "-d", str(folder / "trees")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options, DOCS, folder / "html"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "html"
+
+
+def documented(site: Path) -> list[str]:
+    """The names that the site documents, with their kinds."""
+    inventory = (site / "objects.inv").read_bytes()
+    head = b"zlib.\n"
+    entries = zlib.decompress(inventory[inventory.index(head) + len(head) :]).decode()
+    return [" ".join(line.split()[:2]) for line in entries.splitlines()]
+
+
+@pytest.mark.timeout(300)
+def test_site_has_every_name_once(site: Path) -> None:
+    """Twice would be a warning."""
+    names = [entry.split()[0] for entry in documented(site) if "py:" in entry]
+    missing = [name for name in aiopip.__all__ if f"aiopip.{name}" not in names]
+    assert not missing, "put them into docs/reference.md, errors into the tree in _errors.py"
+
+
+@pytest.mark.timeout(300)
+def test_every_error_has_its_text(site: Path) -> None:
+    page = (site / "errors.html").read_text()
+    for name, value in vars(aiopip).items():
+        if isinstance(value, type) and issubclass(value, BaseException):
+            assert f'id="aiopip.{name}"' in page
+    assert page.count("For example: ") >= 25
+
+
+@pytest.mark.timeout(300)
+def test_docstrings_are_sections(site: Path) -> None:
+    page = (site / "reference.html").read_text()
+    for section in ("Cancellation", "Thread safety", "Source", "Raises", "Returns", "Parameters"):
+        assert re.search(rf">{section}(<span class=\"colon\">:</span>)?</", page), section
+    assert not re.search(r">(Thread safety|Source): ", page)
+
+
+def test_every_page_is_in_the_menu() -> None:
+    index = (DOCS / "index.md").read_text()
+    pages = {str(page.relative_to(DOCS).with_suffix("")) for page in DOCS.glob("**/*.md")}
+    listed = set(re.findall(r"^[\w/-]+$", index, re.MULTILINE))
+    assert pages - {"index"} <= listed
