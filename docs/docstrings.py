@@ -20,6 +20,7 @@ FACTS = {
     "ClosedError": ("the Root is not open yet: `async with aiopip.Root() as root:`",),
     "EntryNotFoundError": ("./worker", "step"),
     "ForkedError": (),
+    "GroupNotFoundError": (4711,),
     "ImportCanceledError": ("task 'worker'", "grid"),
     "InterpreterNotFoundError": ("./script", "/usr/bin/python2"),
     "InvalidArgumentError": ("max_tasks", "5000 is not within 1 and 4096"),
