@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from types import SimpleNamespace
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -36,6 +37,11 @@ FACTS = {
     "ProgramNotFoundError": ("worker", "/usr/local/bin:/usr/bin:/bin"),
     "RootBusyError": (),
     "SlotBusyError": (None, 1024),
+    "TaskFailed": (
+        SimpleNamespace(program="./worker", pipid=3, pid=4711),
+        aiopip.ExitStatus(3 << 8),
+        b"out of paper\n",
+    ),
     "TaskEndedError": ("worker", 3),
     "TasksAliveError": (2,),
     "WrongThreadError": (),
