@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiopip._errors import NoTasksError, WouldBlock
 from aiopip._state import TaskState
@@ -24,7 +24,7 @@ from aiopip._state import TaskState
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiopip._loop import Future
+    from aiopip._loop import Future, Loop
     from aiopip._status import ExitStatus
     from aiopip._task import Task
 
@@ -37,19 +37,17 @@ class Collector:
 
     __slots__ = (
         "_closed",
-        "_create_future",
         "_ended",
         "_ends",
+        "_loop",
         "_on_collected",
         "_starting",
         "_waiting",
         "open",
     )
 
-    def __init__(
-        self, create_future: Callable[[], Future[Any]], on_collected: Callable[[TaskState], None]
-    ) -> None:
-        self._create_future = create_future
+    def __init__(self, loop: Loop, on_collected: Callable[[TaskState], None]) -> None:
+        self._loop = loop
         self._on_collected = on_collected
         self.open: dict[TaskState, Task] = {}
         """The tasks that run, or have ended and are not collected."""
@@ -105,7 +103,7 @@ class Collector:
 
     def expect_end(self, state: TaskState) -> Future[None]:
         """A future that is set when the task ends, for one who collects it whatever comes."""
-        waiter: Future[None] = self._create_future()
+        waiter: Future[None] = self._loop.create_future()
         state.waiters.append(waiter)
         return waiter
 
@@ -119,6 +117,8 @@ class Collector:
                 self._wait_interrupted(state, waiter)
                 raise
             state.reporting = max(0, state.reporting - 1)
+        else:
+            await self._loop.checkpoint()
         self.collect(state)
         return state.status
 
@@ -149,11 +149,13 @@ class Collector:
         Raises:
             NoTasksError: no task is left, or the last one was collected by somebody else meanwhile.
         """
+        if self._ended or not self._left():
+            await self._loop.checkpoint()
         if self._ended:
             return self.wait_any_nowait()
         if not self._left():
             raise NoTasksError
-        waiter: Future[_Given | None] = self._create_future()
+        waiter: Future[_Given | None] = self._loop.create_future()
         self._waiting.append(waiter)
         try:
             given = await waiter

@@ -84,12 +84,12 @@ class Core:
         self.phase = Phase.OPEN
         self.live: dict[tuple[int, int], TaskState] = {}
         """The tasks that have a slot and have not ended, those under way too."""
-        self.collector = Collector(loop.create_future, self.acknowledge)
+        self.collector = Collector(loop, self.acknowledge)
         self.launcher = Launcher(client, loop, self.live, max_tasks)
         self.imports = Imports(client, loop)
         self.peer = client.peer()
         self.exports = Exports(self.peer, self.check)
-        self.listeners = Listeners(loop.create_future, client.listen)
+        self.listeners = Listeners(loop, client.listen)
         self.ending = Ending(self, loop, grace_s)
         self.groups: weakref.WeakSet[TaskGroup] = weakref.WeakSet()
         """The groups that are open: they end with the Root, if it is aborted."""

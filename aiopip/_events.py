@@ -6,12 +6,12 @@ import dataclasses
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiopip._errors import call_error
 
 if TYPE_CHECKING:
-    from aiopip._loop import Future
+    from aiopip._loop import Future, Loop
     from aiopip._status import ExitStatus
     from aiopip._task import Task
 
@@ -73,19 +73,20 @@ class EventStream(AsyncIterator[Event]):
     them.
     """
 
-    def __init__(self, create_future: Callable[[], Future[Any]]) -> None:
+    def __init__(self, loop: Loop) -> None:
         """Made by `Root.events`."""
-        self._create_future = create_future
+        self._loop = loop
         self._events: deque[Event] = deque()
         self._closed = False
         self._waiters: list[Future[None]] = []
 
     async def __anext__(self) -> Event:
+        await self._loop.checkpoint()
         # A waiter is woken to look, and is handed nothing: a cancelled one takes no event away.
         while not self._events:
             if self._closed:
                 raise StopAsyncIteration
-            waiter: Future[None] = self._create_future()
+            waiter: Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
         return self._events.popleft()
@@ -114,13 +115,11 @@ class EventStream(AsyncIterator[Event]):
 class Listeners:
     """The streams of a Root, and whether the native core reports what only they want to know."""
 
-    __slots__ = ("_create_future", "_listen", "_listening", "_streams")
+    __slots__ = ("_listen", "_listening", "_loop", "_streams")
 
-    def __init__(
-        self, create_future: Callable[[], Future[Any]], listen: Callable[[bool], int]
-    ) -> None:
+    def __init__(self, loop: Loop, listen: Callable[[bool], int]) -> None:
         """Take the loop's futures, and how the core is told to report or not; 0 or -errno."""
-        self._create_future = create_future
+        self._loop = loop
         self._listen = listen
         self._listening = False
         self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
@@ -135,7 +134,7 @@ class Listeners:
             if result < 0:
                 raise call_error(-result, "the thread that watches for stops cannot be started")
             self._listening = True
-        stream = EventStream(self._create_future)
+        stream = EventStream(self._loop)
         self._streams.add(stream)
         return stream
 

@@ -64,6 +64,12 @@ class Imports:
                 # A hold that was handed to a waiter which was then cancelled goes with the future,
                 # and that must not wait for the traceback, which refers to this frame.
                 del pending, waiter
+        else:
+            try:
+                await self._loop.checkpoint()
+            except BaseException:
+                del result  # as above
+                raise
         return _hold(result, state, name)
 
     def retry(self, state: TaskState) -> None:

@@ -61,6 +61,7 @@ class SignalStream(AsyncIterator[int]):
             _open(number, self)
 
     async def __anext__(self) -> int:
+        await self._loop.checkpoint()
         while not self._arrived:
             if self._closed:
                 raise StopAsyncIteration
