@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections import deque
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from aiopip._errors import call_error
+from aiopip._stream import Stream
 
 if TYPE_CHECKING:
-    from aiopip._loop import Future, Loop
+    from collections.abc import Callable
+
+    from aiopip._loop import Loop
     from aiopip._status import ExitStatus
     from aiopip._task import Task
 
@@ -65,7 +66,7 @@ class Exported(Event):
     """
 
 
-class EventStream(AsyncIterator[Event]):
+class EventStream(Stream[Event]):
     """The events of a Root since `root.events()` was called, oldest first; it ends with the Root.
 
     Events that nobody has fetched yet are kept without limit.  A stream that nobody refers to any
@@ -73,43 +74,19 @@ class EventStream(AsyncIterator[Event]):
     them.
     """
 
-    def __init__(self, loop: Loop) -> None:
-        """Made by `Root.events`."""
-        self._loop = loop
-        self._events: deque[Event] = deque()
-        self._closed = False
-        self._waiters: list[Future[None]] = []
-
-    async def __anext__(self) -> Event:
-        await self._loop.checkpoint()
-        # A waiter is woken to look, and is handed nothing: a cancelled one takes no event away.
-        while not self._events:
-            if self._closed:
-                raise StopAsyncIteration
-            waiter: Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-        return self._events.popleft()
-
     def __repr__(self) -> str:
-        state = "ended" if self._closed else "open"
-        return f"<aiopip.EventStream {state}, {len(self._events)} waiting>"
+        state = "ended" if self._ended else "open"
+        return f"<aiopip.EventStream {state}, {len(self._items)} waiting>"
 
     def put(self, event: Event) -> None:
         """Add an event; for the Root."""
-        self._events.append(event)
+        self._items.append(event)
         self._wake()
 
     def close(self) -> None:
         """End the stream behind the events that it holds; for the Root."""
-        self._closed = True
+        self._ended = True
         self._wake()
-
-    def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
 
 
 class Listeners:

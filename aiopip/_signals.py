@@ -16,12 +16,11 @@ import os
 import signal
 import threading
 import weakref
-from collections import deque
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aiopip._errors import InvalidArgumentError, WrongThreadError, whole_number
 from aiopip._loop import running_loop
+from aiopip._stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,10 +28,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from aiopip._loop import Future
 
-
-class SignalStream(AsyncIterator[int]):
+class SignalStream(Stream[int]):
     """The signals that have come since `this_task().signals()` was called, in their order.
 
     Each is a member of `signal.Signals`, and an int where it has no name.
@@ -45,36 +42,24 @@ class SignalStream(AsyncIterator[int]):
     Thread safety: the main thread, where the loop runs.
     """
 
+    _ended = True  # until it has begun
+
     def __init__(self, signums: Iterable[int]) -> None:
         """Made by `this_task().signals`."""
-        self._closed = True
-        self._loop = running_loop()
-        self._arrived: deque[int] = deque()
-        self._waiters: list[Future[None]] = []
         self._numbers = [_checked(number) for number in signums]
         if not self._numbers:
             raise InvalidArgumentError("signals", "there is none; name those to wait for")
         if threading.current_thread() is not threading.main_thread():
             raise WrongThreadError("signals are received in the main thread; await them there")
-        self._closed = False
+        super().__init__(running_loop())
         for number in self._numbers:
             _open(number, self)
 
-    async def __anext__(self) -> int:
-        await self._loop.checkpoint()
-        while not self._arrived:
-            if self._closed:
-                raise StopAsyncIteration
-            waiter: Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
-        return self._arrived.popleft()
-
     def close(self) -> None:
         """End it, behind the signals that have come; it may be called again."""
-        if not self._closed:
-            self._closed = True
-            self._wake(None)
+        if not self._ended:
+            self._ended = True
+            self._wake()
             _forget(self, self._numbers)
 
     def __enter__(self) -> Self:
@@ -84,12 +69,12 @@ class SignalStream(AsyncIterator[int]):
         self.close()
 
     def __del__(self) -> None:
-        if not self._closed:
+        if not self._ended:
             _forget(self, self._numbers)
 
     def __repr__(self) -> str:
         names = ", ".join(getattr(number, "name", str(number)) for number in self._numbers)
-        return f"<aiopip.SignalStream {names}{' closed' if self._closed else ''}>"
+        return f"<aiopip.SignalStream {names}{' closed' if self._ended else ''}>"
 
     def put(self, number: int) -> bool:
         """Take a signal, in its handler; False when the stream's loop is closed."""
@@ -97,14 +82,8 @@ class SignalStream(AsyncIterator[int]):
             self._loop.call_from_thread(self._wake, None)
         except RuntimeError:
             return False
-        self._arrived.append(_named(number))
+        self._items.append(_named(number))
         return True
-
-    def _wake(self, _: None) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
 
 
 class _Process:

@@ -62,7 +62,7 @@ async def test_signals_are_kept_until_somebody_asks(root: aiopip.Root) -> None:
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
             worker.task.send_signal(number)
             # Two of one number that are pending at once would be one.
-            await worker.until(f"stream._arrived and stream._arrived[-1] == {int(number)}")
+            await worker.until(f"stream._items and stream._items[-1] == {int(number)}")
         assert await worker.do("[(await anext(stream)).name for _ in range(3)]") == [
             "SIGUSR1",
             "SIGUSR2",
@@ -95,7 +95,7 @@ async def test_closed_stream_gives_what_had_come_and_ends(root: aiopip.Root) -> 
     async with work(root, PREPARE) as worker:
         await worker.do("stream = await listen(signal.SIGUSR1)")
         worker.task.send_signal(signal.SIGUSR1)
-        await worker.until("len(stream._arrived) == 1")
+        await worker.until("len(stream._items) == 1")
         await worker.do("stream.close()")
         assert await worker.do("[number.name async for number in stream]") == ["SIGUSR1"]
 
@@ -129,7 +129,7 @@ async def test_forked_child_has_the_old_handler(root: aiopip.Root) -> None:
         await worker.do(f"os.kill({pid}, signal.SIGTERM)")
         await until(lambda: is_gone(pid), "the child ends by SIGTERM")
         assert await worker.do(f"os.waitpid({pid}, 0)[1]") == signal.SIGTERM
-        assert await worker.do("len(stream._arrived)") == 0
+        assert await worker.do("len(stream._items)") == 0
 
 
 @pytest.mark.parametrize(
