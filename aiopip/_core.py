@@ -320,6 +320,9 @@ class Core:
 
     async def leave(self, failed: bool) -> None:
         """End the block: wait for all tasks, or end them; `Root.__aexit__` has the contract."""
+        if self.loop.gone:  # the coroutine is being closed, behind its loop's end
+            self.abort()
+            return
         self.phase = Phase.CLOSING
         interruption = None
         try:

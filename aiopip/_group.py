@@ -152,7 +152,7 @@ class TaskGroup:
         traceback: TracebackType | None,
     ) -> bool:
         body, self._body = self._body, None
-        if body is None or self._core.phase is Phase.FORKED:
+        if body is None or self._core.phase is Phase.FORKED or self._core.loop.gone:
             return False
         left = interruption = raising = None
         try:

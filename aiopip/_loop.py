@@ -7,6 +7,7 @@ module: `_loop_asyncio`, for uvloop too, and `_loop_trio`, which is imported whe
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -19,8 +20,7 @@ from aiopip._errors import WrongThreadError
 if TYPE_CHECKING:
     if sys.version_info < (3, 11):
         from exceptiongroup import BaseExceptionGroup
-    from collections.abc import Callable, Generator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Generator, Iterator
 
 T = TypeVar("T")
 
@@ -135,14 +135,28 @@ class Loop(ABC):
     async def until(self, future: Future[Any]) -> None:
         """Wait for a future, and leave it as it is when that is interrupted."""
 
-    def shield(self) -> AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def shield(self) -> Iterator[None]:
         """A block in which cancellation is not repeated.
 
         anyio's and trio's cancellation interrupts each wait from then on; who has taken note of it
         and has to wait nevertheless does so in here.  The cancel() of an asyncio task, and a
         KeyboardInterrupt, get through.
         """
-        return anyio.CancelScope(shield=True)
+        scope = anyio.CancelScope(shield=True)
+        scope.__enter__()
+        try:
+            yield
+        except GeneratorExit:
+            # The coroutine is being closed, mostly when its task and its loop are gone: then there
+            # is nothing to leave.
+            with contextlib.suppress(RuntimeError):
+                scope.__exit__(None, None, None)
+            raise
+        except BaseException as error:
+            scope.__exit__(type(error), error, error.__traceback__)
+            raise
+        scope.__exit__(None, None, None)
 
     async def settle(self, future: Future[Any]) -> None:
         """Wait until a future is done, though this coroutine is cancelled, perhaps again.
