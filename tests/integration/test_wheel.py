@@ -48,10 +48,10 @@ def call(*line: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> 
 
 
 def python_files() -> set[str]:
-    """The files of the package in the checkout, which are all of Python."""
-    package = CHECKOUT / "aiopip"
-    files = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    return {str(path.relative_to(package)) for path in files}
+    """The files of the package in the checkout, which are all of Python, and the commands'."""
+    files = [path for path in (CHECKOUT / "aiopip").rglob("*") if path.is_file()]
+    files = [path for path in files if path.suffix != ".pyc"] + [CHECKOUT / "aiopip_cli.py"]
+    return {str(path.relative_to(CHECKOUT)) for path in files}
 
 
 def contents(wheel: Path) -> dict[str, bool]:
@@ -143,7 +143,8 @@ def run_installed(python: Path, program: Path, tmp_path: Path) -> str:
 
 def test_wheel_has_nothing_but_the_package(wheel: Path) -> None:
     (version,) = re.findall(r"aiopip-([^-]*)-", wheel.name)
-    expected = {f"aiopip/{name}": False for name in python_files() | HEADERS}
+    expected = dict.fromkeys(python_files(), False)
+    expected |= {f"aiopip/{name}": False for name in HEADERS}
     expected |= {f"aiopip/{name}": True for name in BUILT}
     expected |= {f"aiopip-{version}.dist-info/{name}": False for name in METADATA}
     assert contents(wheel) == expected
