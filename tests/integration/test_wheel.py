@@ -147,6 +147,7 @@ def test_wheel_has_nothing_but_the_package(wheel: Path) -> None:
     expected |= {f"aiopip/{name}": False for name in HEADERS}
     expected |= {f"aiopip/{name}": True for name in BUILT}
     expected |= {f"aiopip-{version}.dist-info/{name}": False for name in METADATA}
+    expected |= {"aiopip_cli.py": False}
     assert contents(wheel) == expected
     assert {Path(name).suffix for name in python_files()} == {".py", ".pyi", ".typed"}
 
