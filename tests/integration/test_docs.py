@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import aiopip
+from aiopip import _errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +144,14 @@ def test_python_in_pages_is_python_of_ours(page: Path) -> None:
         for node in ast.walk(ast.parse(block.text)):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "aiopip":
                 assert node.attr in aiopip.__all__, block.text
+
+
+def test_every_name_is_in_the_reference_or_the_tree() -> None:
+    reference = (DOCS / "reference.md").read_text()
+    names = re.findall(r"^\.\. auto\w+:: aiopip\.(\w+)$", reference, re.MULTILINE)
+    errors = re.findall(r"^[|` ]*-- (\w+)", _errors.__doc__ or "", re.MULTILINE)
+    names += ["AiopipError", *errors]
+    assert sorted(names) == sorted(aiopip.__all__)
 
 
 # The site
