@@ -40,11 +40,12 @@ def check_kernel(facts: Facts) -> Finding | None:
         advice = "It cannot wait for a pidfd, so no Root opens; use Linux 6.1 or newer."
         return Finding("kernel", facts.kernel, MISSING, advice)
     advice = (
-        "A task that dies by a signal may take its root along, as it does on 5.10; use Linux 6.1 "
+        "a task that dies by a signal may take its root along, as it does on 5.10; use Linux 6.1 "
         "or newer."
     )
     if version < OLDEST_KERNEL:
-        advice = f"5.9 is the oldest that aiopip is made for.  {advice}"
+        advice = f"5.9 is the oldest that aiopip is made for, and {advice}"
+    advice = advice[0].upper() + advice[1:]
     return Finding("kernel", facts.kernel, LIMITED, advice)
 
 
