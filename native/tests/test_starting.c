@@ -35,6 +35,8 @@ static void test_cloned_task_shares_before_it_is_said_to_run(void)
     struct puppet exporter = puppet_start(client);
 
     CHECK_EQUAL(puppet_export(&exporter, "x", puppet_make(&exporter, PAGE), PAGE, 0), 0);
+    /* It may obey before the spawner comes to the point behind its clone. */
+    await(client, exporter.task.generation, AIOPIP_EVENT_STARTED);
     kill_point_hook = stop_spawner;
     struct puppet task = puppet_start(client);
     CHECK_SOON(atomic_load(&stopped));
