@@ -257,7 +257,8 @@ void core_release(struct core *core);
 /* Start a thread that takes no signals.  0 or -errno. */
 int core_start_thread(pthread_t *thread, void *(*main)(void *), struct core *core);
 
-/* stops.c: there is one task more to ask for its stops.  Any thread. */
+/* stops.c: there is one task more to ask for its stops, or something else for the watcher to look at.
+ * Any thread. */
 void stops_look(struct core *core);
 
 /* End the watcher, when all tasks are reaped.  Spawner only. */
