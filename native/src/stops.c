@@ -42,7 +42,7 @@ static int status_of(const siginfo_t *report)
     return report->si_code == CLD_STOPPED ? report->si_status << 8 | 0x7f : 0;
 }
 
-static void wake(struct core *core)
+void stops_look(struct core *core)
 {
     atomic_fetch_add(&core->stops.word, 1);
     shared_futex_wake(&core->stops.word, 1);
@@ -124,11 +124,6 @@ static int start(struct core *core)
     return result;
 }
 
-void stops_look(struct core *core)
-{
-    wake(core);
-}
-
 /* A child that is stopped: its report ends the watcher's waitid. */
 static long clone_stopped(struct core *core, char *stack, size_t bytes)
 {
@@ -153,7 +148,7 @@ void stops_end(struct core *core)
     core_unlock(core, SIDE_SPAWNER);
     if (!started)
         return;
-    wake(core);
+    stops_look(core);
     long child = atomic_load(&core->stops.asking) ? clone_stopped(core, stack, sizeof stack) : 0;
     if (child < 0) {
         pthread_detach(core->stops.thread);
@@ -205,6 +200,6 @@ int aiopip_listen(aiopip_client *client, int on)
     }
     core_unlock(core, SIDE_PROCESS);
     if (result == 0)
-        wake(core);
+        stops_look(core);
     return result;
 }

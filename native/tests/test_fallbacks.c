@@ -98,6 +98,26 @@ static void check_kill(aiopip_client *client)
         CHECK_EQUAL(finish(client, tasks[i]), SIGKILL);
 }
 
+/* From the first instruction on; the watcher has the process's table, whatever the others have. */
+static void check_stops(aiopip_client *client)
+{
+    const char *const argv[] = {"actions", "pause", NULL};
+    struct aiopip_spawn_request request = plain_request(task_program("actions"));
+    struct spawned task;
+
+    request.flags = AIOPIP_SPAWN_STOPPED | AIOPIP_SPAWN_NEW_SESSION;
+    CHECK_EQUAL(aiopip_listen(client, 1), 0);
+    CHECK_EQUAL(spawn_request(client, request, argv, NULL, &task), 0);
+    for (int i = 0; i < 8; i++) {
+        await(client, task.generation, AIOPIP_EVENT_STOPPED);
+        CHECK_EQUAL(aiopip_kill(client, task.pipid, task.generation, SIGCONT), 0);
+        await(client, task.generation, AIOPIP_EVENT_CONTINUED);
+        CHECK_EQUAL(aiopip_kill(client, task.pipid, task.generation, SIGSTOP), 0);
+    }
+    CHECK_EQUAL(aiopip_kill(client, task.pipid, task.generation, SIGKILL), 0);
+    CHECK_EQUAL(finish(client, task), SIGKILL);
+}
+
 static void read_all(int descriptor, const char *expected)
 {
     char text[64] = "";
@@ -183,6 +203,7 @@ static void play(const void *argument)
         check_statistics(client, scenario);
         check_signals(client);
         check_kill(client);
+        check_stops(client);
         check_descriptors(client);
         check_inherited(client);
         CHECK_SOON(is_at_rest(client));

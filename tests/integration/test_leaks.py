@@ -6,6 +6,7 @@ import contextlib
 import gc
 import inspect
 import re
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -203,6 +204,30 @@ async def test_roots_leave_nothing(program: Programs) -> None:
     await little_more(before)  # a thread that was joined may be on its last steps
 
 
+async def test_stops_and_groups_leave_nothing(program: Programs) -> None:
+    """aiopip_listen, _group, _kill_group; the thread for stops comes and goes with the Root."""
+
+    async def cycle() -> None:
+        async with clean_root(max_tasks=64) as root:
+            stream = root.events()
+            task = await root.spawn(program("pause"), stopped=True, process_group=0)
+            assert await anext(stream) == aiopip.Stopped(task, signal.SIGSTOP)
+            root.signal_group(task, signal.SIGCONT)
+            assert await anext(stream) == aiopip.Continued(task)
+            task.kill()
+            await task.wait()
+
+    for _ in range(WARM_UP):
+        await cycle()
+    gc.collect()
+    before = Use.now()
+    for _ in range(60):
+        await cycle()
+    gc.collect()
+    now = Use.now()
+    assert now.is_little_more_than(before), (before, now)
+
+
 def test_every_native_call_appears_in_a_test_of_leaks() -> None:
     """These are the calls of aiopip/_ffi.py; a new one needs a cycle above."""
     called = set(re.findall(r"\blib\.(aiopip_\w+)", inspect.getsource(_ffi)))
@@ -245,4 +270,8 @@ def test_every_native_call_appears_in_a_test_of_leaks() -> None:
         "aiopip_import",
         "aiopip_generation",
         "aiopip_expect",
+        # In test_stops_and_groups_leave_nothing:
+        "aiopip_listen",
+        "aiopip_group",
+        "aiopip_kill_group",
     }
