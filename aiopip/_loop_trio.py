@@ -47,19 +47,26 @@ class TrioFuture(Generic[T]):
     def __await__(self) -> Generator[Any, Any, T]:
         if not self._results:
             try:
-                yield from self.wait().__await__()
-            except BaseException:
-                # Once it is set, the task runs again before anything can interrupt it.
-                self._cancelled = not self._results
+                yield from self._sleep(self._cancel).__await__()
+            except GeneratorExit:  # of a coroutine that is closed; nobody has called `_cancel`
+                self._task, self._cancelled = None, not self._results
                 raise
         return self._results[0]
 
     async def wait(self) -> None:
         """Sleep until it is set; an interruption leaves it as it is."""
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        await self._sleep(self._abort)
 
-    def _abort(self, _raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
+    async def _sleep(self, abort: Callable[[Any], trio.lowlevel.Abort]) -> None:
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _cancel(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        # Before the task has run: what comes until then must not be handed to it.
+        self._cancelled = True
+        return self._abort(raise_cancel)
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
