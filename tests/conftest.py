@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio.to_thread
 import loops
 import pytest
-from support import thread_count
+from support import kept_thread_count, thread_count
 from watchdog import BOUND_S, Watchdog
 
 import aiopip
@@ -32,6 +32,10 @@ LEAK_DEADLINE_S = 5.0
 ANONYMOUS_SLACK = 16
 """Anonymous mappings that a test may leave: the arenas of malloc and of Python, grown by the test's
 own objects, and the stacks that glibc keeps of ended threads."""
+
+
+THREAD = 4
+"""Anonymous mappings that a thread may have: its stack, an arena of malloc, a guard each."""
 
 
 class CompileC(Protocol):
@@ -94,7 +98,7 @@ class Resources:
             children=frozenset(_children()),
             threads=thread_count(),
             files=files,
-            anonymous=len(names) - files.total(),
+            anonymous=len(names) - files.total() - THREAD * kept_thread_count(),
             libraries=frozenset(_libraries()),
         )
 
@@ -182,6 +186,8 @@ def warm(watchdog: Watchdog) -> None:
             await anyio.to_thread.run_sync(gc.collect)
 
     pytest.importorskip("numpy")
+    # trio has hypothesis know its random numbers, and hypothesis asks the garbage collector then.
+    pytest.importorskip("hypothesis")
     for kind in loops.INSTALLED:
         kind.run(run)
     _libraries()

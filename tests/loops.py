@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import pytest
+from jobs import on_trio
 from support import until
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ KINDS = {
         Kind("asyncio-debug", "asyncio", {"debug": True}),
         Kind("asyncio-eager", "asyncio", {"loop_factory": _eager_loop}, _TOO_OLD),
         Kind("uvloop", "asyncio", {"use_uvloop": True}, _without("uvloop")),
+        Kind("trio", "trio"),
     )
 }
 
@@ -72,6 +74,8 @@ INSTALLED = [kind for kind in KINDS.values() if not kind.missing]
 
 def running() -> Kind:
     """The kind of the loop that runs in this thread."""
+    if on_trio():
+        return KINDS["trio"]
     loop = asyncio.get_running_loop()
     if type(loop).__module__.startswith("uvloop"):
         return KINDS["uvloop"]
@@ -121,6 +125,11 @@ IN_SCRIPTS = [kind.name for kind in INSTALLED if kind.name in ("asyncio", "uvloo
 # A test's choice
 
 
+ABOUT_TO_GO_ON = "trio cancels no task that is about to go on, since what it awaits has come"
+CANCELLED_TWICE = "trio's cancellation lasts: there is no second one"
+"""Reasons of `only`."""
+
+
 def only(name: str, *, reason: str) -> pytest.MarkDecorator:
     """Mark a test that is about some loops: "asyncio" (uvloop too), "trio", or one kind's name."""
     return pytest.mark.only(name, reason=reason)
@@ -140,15 +149,23 @@ def parse(names: str | None) -> list[Kind]:
     return [KINDS[name] for name in names.split(",")]
 
 
+def _of(kind: Kind) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.skip(reason=kind.missing)] if kind.missing else []
+    if kind.backend == "trio":
+        # A time limit by a signal would end the wait for trio, and not what runs in it: the plugin
+        # waits on for that, for ever.
+        marks.append(pytest.mark.timeout(method="thread"))
+    return marks
+
+
 def parametrize(metafunc: pytest.Metafunc, kinds: Iterable[Kind]) -> None:
     """Have a test run on each of these loops that it is about; a sync one on the first alone."""
-    params = []
     marks = list(metafunc.definition.iter_markers("only"))
-    for kind in kinds:
-        wanted = [mark for mark in marks if mark.args[0] not in (kind.name, kind.backend)]
-        if not wanted:
-            skip = [pytest.mark.skip(reason=kind.missing)] if kind.missing else []
-            params.append(pytest.param((kind.backend, kind.options), id=kind.name, marks=skip))
+    params = [
+        pytest.param((kind.backend, kind.options), id=kind.name, marks=_of(kind))
+        for kind in kinds
+        if all(mark.args[0] in (kind.name, kind.backend) for mark in marks)
+    ]
     if not params:
         reasons = [f"for {mark.args[0]} only: {mark.kwargs['reason']}" for mark in marks]
         mark = pytest.mark.skip(reason="; ".join(reasons))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from integration.server import pending, serve
 from jobs import cancelled, start, turns
+from loops import ABOUT_TO_GO_ON, only
 from support import clean_root, until
 
 import aiopip
@@ -79,6 +80,7 @@ async def test_cancelled_import_holds_nothing(root: aiopip.Root, path: Path) -> 
         assert value(await root.named_import(server.task, "late0")) == 41
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_cancelled_in_the_iteration_in_which_it_was_found(
     root: aiopip.Root, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

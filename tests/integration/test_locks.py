@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from integration.worker import Told, work
 from jobs import cancelled, gather, start, turns
-from loops import only, run_in_thread_loop
+from loops import ABOUT_TO_GO_ON, only, run_in_thread_loop
 from support import block_until, check_in_fork, run_python, until
 
 import aiopip
@@ -225,6 +225,7 @@ async def test_cancelled_waiter_does_not_get_it(root: aiopip.Root, lock: aiopip.
         lock.release()
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_cancelled_in_the_iteration_in_which_it_is_granted(
     root: aiopip.Root, lock: aiopip.Lock
 ) -> None:

@@ -114,8 +114,8 @@ INTERRUPTED = (
             ticking = asyncio.create_task(tick())
         async with aiopip.Root(grace_s=float(sys.argv[2])) as root:
             tasks = started[:] = [await root.spawn(*sys.argv[3:]) for _ in range(3)]
-            say("pids", *[task.pid for task in tasks])
             try:
+                say("pids", *[task.pid for task in tasks])
                 await anyio.sleep(1000)
             finally:
                 say("interrupted")

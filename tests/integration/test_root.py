@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from jobs import cancelled, gather, outcomes, start, turns
-from loops import run_in_thread_loop
+from loops import CANCELLED_TWICE, only, run_in_thread_loop
 from support import (
     all_gone,
     check_in_fork,
@@ -113,6 +113,7 @@ async def test_cancelled_while_leaving_terminates_and_reaps() -> None:
     assert [task.status for task in tasks] == [-15] * 3
 
 
+@only("asyncio", reason=CANCELLED_TWICE)
 async def test_second_cancellation_kills_at_once_and_reaps(program: Programs) -> None:
     async with pipe() as made:
         tasks: list[aiopip.Task] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import anyio
@@ -110,12 +111,12 @@ async def test_cancelled_wait_any_loses_no_task(root: aiopip.Root, program: Prog
             if count == 0:
                 break
         await turns(count)
-        if wait.cancel():
-            with pytest.raises(cancelled()):
-                await wait
-            assert await root.wait_any() is task
-        else:
-            assert await wait is task
+        wait.cancel()
+        try:
+            given = await wait
+        except cancelled():
+            given = await root.wait_any()
+        assert given is task
         with pytest.raises(aiopip.NoTasksError):
             await root.wait_any()
 
@@ -140,7 +141,9 @@ async def test_five_hundred_tasks_are_given_once_each(root: aiopip.Root, program
 
     async def take_all(taken: list[aiopip.Task]) -> None:
         while len(taken) < 500:
-            taken.append(await root.wait_any())
+            # Between two spawns there may be none that is left.
+            with contextlib.suppress(aiopip.NoTasksError):
+                taken.append(await root.wait_any())
 
     taken: list[aiopip.Task] = []
     spawned, _ = await gather(spawn_all(), take_all(taken))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import contextlib
 import sys
 import textwrap
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from integration.dialogue import Dialogue, talk
 from support import DEADLINE_S, PROGRAMS, until
@@ -64,7 +64,7 @@ class Worker(Dialogue):
         while not await self.do(condition):
             if time.monotonic() > end:
                 pytest.fail(f"not within {DEADLINE_S} s: {condition}")
-            await asyncio.sleep(0.002)
+            await anyio.sleep(0.002)
 
     async def asleep(self) -> None:
         """Wait until its main thread sleeps on futexes."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gc
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from jobs import begun
 from unit.fake_client import ended, started
 
 import aiopip
@@ -47,8 +47,7 @@ async def test_signal_is_a_member(stage: Stage) -> None:
 
 async def test_what_comes_before_spawn_has_returned_is_told_behind_it(stage: Stage) -> None:
     stream = stage.root.events()
-    spawn = asyncio.create_task(stage.root.spawn("program"))
-    await asyncio.sleep(0)
+    spawn = await begun(stage.root.spawn("program"))
     stage.client.deliver(started(0), Halted(0, 1, 19), Published(0, 1), ended(0))
     task = await spawn
     assert [event async for event in stream_of(stage, stream)] == [

@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from jobs import begun, cancelled, start, turns
+from loops import CANCELLED_TWICE, only
 from support import check_in_fork
 from unit.fake_client import FakeClient, Stage, ended, failed, started
 
@@ -115,6 +116,7 @@ async def test_cancellation_while_it_waits_terminates(client: FakeClient) -> Non
         await block.running
 
 
+@only("asyncio", reason=CANCELLED_TWICE)
 async def test_second_cancellation_kills_and_waits_all_the_same(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client)
     block.running.cancel()
@@ -130,6 +132,7 @@ async def test_second_cancellation_kills_and_waits_all_the_same(client: FakeClie
         await block.running
 
 
+@only("asyncio", reason=CANCELLED_TWICE)
 async def test_cancellation_behind_an_exception_is_raised(client: FakeClient) -> None:
     block, stage = await block_with_a_task(client)
     block.end(ZeroDivisionError())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pytest
 from jobs import begun, cancelled
+from loops import ABOUT_TO_GO_ON, only
 from unit.fake_client import ended
 
 import aiopip
@@ -244,6 +245,7 @@ async def test_cancelled_import_takes_nothing(stage: Stage, task: aiopip.Task) -
     assert stage.calls("import") == [("import", 0, b"a")]
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_hold_of_a_cancelled_import_is_released(stage: Stage, task: aiopip.Task) -> None:
     fake = FakeHold()
     block = fake.block

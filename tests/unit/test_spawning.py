@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from jobs import Job, begun, cancelled, turns
+from loops import ABOUT_TO_GO_ON, only
 from unit.fake_client import ended, failed, started
 
 import aiopip
@@ -193,6 +194,7 @@ async def test_cancelled_under_way_it_waits_for_the_end(stage: Stage) -> None:
     assert [event async for event in stream] == []
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_cancelled_when_it_has_just_started_the_child_is_killed(stage: Stage) -> None:
     spawn = await begun(stage.root.spawn("program"))
     stage.client.deliver(started(0))
@@ -204,6 +206,7 @@ async def test_cancelled_when_it_has_just_started_the_child_is_killed(stage: Sta
     assert await is_cancelled(spawn)
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_cancelled_when_it_has_just_ended_it_leaves_at_once(stage: Stage) -> None:
     spawn = await begun(stage.root.spawn("program"))
     stage.client.deliver(started(0), ended(0))
@@ -214,6 +217,7 @@ async def test_cancelled_when_it_has_just_ended_it_leaves_at_once(stage: Stage) 
         stage.root.wait_any_nowait()
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_cancelled_when_it_has_just_failed_it_leaves_at_once(stage: Stage) -> None:
     spawn = await begun(stage.root.spawn("program"))
     stage.client.deliver(failed(0, Failure.STATIC, errno.ENOEXEC))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from jobs import begun, cancelled, gather
+from loops import ABOUT_TO_GO_ON, only
 from unit.fake_client import ended
 
 import aiopip
@@ -123,6 +124,7 @@ async def test_waiting_wait_any_learns_that_none_is_left(stage: Stage) -> None:
             await any_wait
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_task_handed_to_a_cancelled_wait_any_goes_to_the_next(stage: Stage) -> None:
     task = await stage.task()
     first, second = await begun(stage.root.wait_any()), await begun(stage.root.wait_any())
@@ -133,6 +135,7 @@ async def test_task_handed_to_a_cancelled_wait_any_goes_to_the_next(stage: Stage
         await first
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_task_handed_to_a_cancelled_wait_any_goes_back_to_its_place(stage: Stage) -> None:
     tasks = [await stage.task() for _ in range(2)]
     any_wait = await begun(stage.root.wait_any())
@@ -143,6 +146,7 @@ async def test_task_handed_to_a_cancelled_wait_any_goes_back_to_its_place(stage:
     assert [stage.root.wait_any_nowait() for _ in range(2)] == [tasks[1], tasks[0]]
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_end_reported_to_a_cancelled_wait_is_wait_any_s(stage: Stage) -> None:
     task = await stage.task()
     wait = await begun(task.wait())
@@ -154,6 +158,7 @@ async def test_end_reported_to_a_cancelled_wait_is_wait_any_s(stage: Stage) -> N
         await wait
 
 
+@only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_end_reported_to_one_of_two_waits_is_collected(stage: Stage) -> None:
     task = await stage.task()
     waits = [await begun(task.wait()) for _ in range(2)]
