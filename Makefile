@@ -4,10 +4,12 @@
 #   PYTHON  the interpreter to make the environment with   (python3)
 #   VENV    the environment                                (.venv)
 #   ARGS    more arguments for pytest, or for the benchmarks
+#   WORKERS how many tests run at once                     (2)
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -57,8 +59,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED) $(GROUP)test $(GROUP)wheel $(if $(ARGS),,$(WHEEL))
 	@status=0; \
 	tools/native-tests $(BIN) $(BUILD)/native-tests || status=1; \
-	echo "$(BIN)/pytest $(ARGS)"; \
-	$(BIN)/pytest $(ARGS) || status=1; \
+	echo "$(BIN)/pytest -n $(WORKERS) $(ARGS)"; \
+	$(BIN)/pytest -n $(WORKERS) $(ARGS) || status=1; \
 	$(if $(ARGS),,$(TEST_PYTHONS) || status=1;) \
 	exit $$status
 
