@@ -50,8 +50,8 @@ class CompileC(Protocol):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --loops."""
-    names = ",".join(loops.KINDS)
-    parser.addoption("--loops", help=f"the event loops for async tests, of {names} (all there are)")
+    text = f"event loops for async tests, of {','.join(loops.KINDS)}, or all, also where a test is "
+    parser.addoption("--loops", help=text + "not about loops (by default debug and eager are not)")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -65,7 +65,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each async test on each loop."""
     if "anyio_backend" in metafunc.fixturenames:
-        loops.parametrize(metafunc, loops.parse(metafunc.config.getoption("--loops")))
+        names = metafunc.config.getoption("--loops")
+        loops.parametrize(metafunc, loops.of_test(metafunc.definition.path, names))
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ class Resources:
             children=frozenset(_children()),
             threads=thread_count(),
             files=files,
-            anonymous=len(names) - files.total() - THREAD * kept_thread_count(),
+            anonymous=len(names) - files.total(),
             libraries=frozenset(_libraries()),
         )
 
@@ -119,7 +120,7 @@ class Resources:
             for name, count in (self.files - before.files).items()
             if name not in loaded
         ]
-        if self.anonymous > before.anonymous + ANONYMOUS_SLACK:
+        if self.anonymous > before.anonymous + ANONYMOUS_SLACK + THREAD * kept_thread_count():
             found.append(f"{self.anonymous} anonymous mappings, before {before.anonymous}")
         return found
 

@@ -20,6 +20,7 @@ from support import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -135,13 +136,32 @@ def only(name: str, *, reason: str) -> pytest.MarkDecorator:
     return pytest.mark.only(name, reason=reason)
 
 
+VARIANTS = ("asyncio-debug", "asyncio-eager")
+"""Kinds that differ from asyncio in nothing but when coroutines run, and in what is checked."""
+
+ABOUT_LOOPS = {
+    *("unit", "test_events", "test_forks", "test_group", "test_imports", "test_locks"),
+    *("test_loops", "test_pipes", "test_root", "test_signals", "test_spawn_cancelled"),
+    *("test_stops", "test_wait", "test_watchdog"),
+}
+"""Where the variants are run, too, when `--loops` does not ask for them."""
+
+
+def of_test(path: Path, names: str | None) -> list[Kind]:
+    """The loops that the tests of a file are run on."""
+    kinds = parse(names)
+    if names is not None or ABOUT_LOOPS & {path.stem, *path.parts}:
+        return kinds
+    return [kind for kind in kinds if kind.name not in VARIANTS]
+
+
 def parse(names: str | None) -> list[Kind]:
-    """What `--loops` says.
+    """What `--loops` says; "all" is each that is installed.
 
     Raises:
         pytest.UsageError: a name that is none.
     """
-    if names is None:
+    if names is None or names == "all":
         return INSTALLED
     unknown = [name for name in names.split(",") if name not in KINDS]
     if unknown:

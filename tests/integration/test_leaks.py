@@ -34,7 +34,6 @@ async def test_five_thousand_small_tasks_leave_nothing(
         assert await (await root.spawn(path)).wait() == 0
 
     await nothing_stays(root, cycle, 5000)
-    assert root.statistics().spawned == 5000
 
 
 async def test_fifty_python_tasks_of_a_hundred_megabytes_leave_nothing(root: aiopip.Root) -> None:
