@@ -125,7 +125,12 @@ async def test_handler_set_by_others_meanwhile_stays(root: aiopip.Root) -> None:
 async def test_forked_child_has_the_old_handler(root: aiopip.Root) -> None:
     async with work(root, PREPARE) as worker:
         await worker.do("stream = await listen(signal.SIGTERM)")
-        pid = await worker.do("os.fork() or (time.sleep(60), os._exit(1))")
+        await worker.do("reader, writer = os.pipe()")
+        pid = await worker.do(
+            "os.fork() or (os.write(writer, b'forked'), time.sleep(60), os._exit(1))"
+        )
+        # It gets its handler back within fork(): a signal that came before would find ours.
+        await worker.do("os.read(reader, 6)")
         await worker.do(f"os.kill({pid}, signal.SIGTERM)")
         await until(lambda: is_gone(pid), "the child ends by SIGTERM")
         assert await worker.do(f"os.waitpid({pid}, 0)[1]") == signal.SIGTERM

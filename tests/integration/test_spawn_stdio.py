@@ -182,7 +182,6 @@ async def test_descriptor_that_is_not_open_is_refused(root: aiopip.Root, option:
 @pytest.mark.parametrize(
     ("option", "value", "why"),
     [
-        ("stdin", subprocess.PIPE, "PIPE"),
         ("stdout", subprocess.STDOUT, "STDOUT"),
         ("stderr", "a string", "descriptor"),
         ("stdin", -7, "-7"),

@@ -112,7 +112,6 @@ async def test_times_lie_around_the_run(root: aiopip.Root) -> None:
     status = await task.wait()
     after = time.monotonic_ns()
     assert before <= status.started_ns < status.ended_ns <= after
-    assert status.ended_ns - status.started_ns >= 50_000_000
 
 
 async def test_usage_is_the_tasks_and_its_childrens(root: aiopip.Root) -> None:
