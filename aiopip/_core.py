@@ -174,8 +174,8 @@ class Core:
 
     def kill_now(self, state: TaskState) -> None:
         """Kill a task, if it runs."""
-        if state.status is None and self.phase in (Phase.OPEN, Phase.CLOSING):
-            self.client.kill(state.pipid, state.generation, signal.SIGKILL)
+        if state.status is None:
+            self.signal_these([state], signal.SIGKILL)
 
     async def end_now(self, state: TaskState) -> None:
         """Kill a task, if it runs, and wait until it is reaped, whatever comes."""
@@ -314,6 +314,8 @@ class Core:
 
         Those that have ended unnoticed it does not reach (ESRCH).
         """
+        if self.phase not in (Phase.OPEN, Phase.CLOSING):
+            return  # with tasks that abort could not reap
         for state in states:
             if self.client.kill(state.pipid, state.generation, signum) == 0:
                 state.signaled = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import signal
+import weakref
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Tasks(Protocol):
         """Learn of the ends that have come and were not heard of."""
 
     def signal_all(self, signum: int) -> None:
-        """Send a signal to all that are left."""
+        """Send a signal to all that are left, and give up those that are being started."""
 
 
 class Ending:
@@ -41,7 +42,8 @@ class Ending:
     __slots__ = ("_grace_s", "_loop", "_tasks", "_timer", "_waiter", "urgency")
 
     def __init__(self, tasks: Tasks, loop: Loop, grace_s: float) -> None:
-        self._tasks = tasks
+        # Whose end it is refers to this: together they would be a cycle.
+        self._tasks: Tasks = weakref.proxy(tasks)
         self._loop = loop
         self._grace_s = grace_s
         self._timer: Timer | None = None
@@ -75,7 +77,8 @@ class Ending:
             interrupted: whether there was a first one before this call.
 
         Returns:
-            The first interruption, for the caller to raise.
+            The interruption that is for the caller to raise: the first one, unless a later one says
+            more.
 
         Raises:
             GeneratorExit: the coroutine is being closed, and may wait no more.
@@ -91,11 +94,11 @@ class Ending:
                 self.urge(Urgency.TERMINATE)
             with self._loop.shield():
                 while (interruption := await self._wait()) is not None:
-                    first = first or interruption
+                    first = weightier(first, interruption)
                     self.urge(Urgency.KILL)
             return first
         finally:
-            self._cancel_timer()
+            self.stop()
             del first, interruption  # their tracebacks refer to frames that refer to them
 
     async def _wait(self) -> BaseException | None:
@@ -111,7 +114,20 @@ class Ending:
             return interruption
         return None
 
-    def _cancel_timer(self) -> None:
+    def stop(self) -> None:
+        """Send no more signals: there is nobody left, or nobody who waits."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def weightier(first: BaseException | None, second: BaseException | None) -> BaseException | None:
+    """Which of two interruptions to raise: the first one, but for one that ends the program."""
+    if first is None or (ends_program(second) and not ends_program(first)):
+        return second
+    return first
+
+
+def ends_program(error: BaseException | None) -> bool:
+    """Whether it is raised by itself, never in a group: whoever catches it looks for its type."""
+    return isinstance(error, (KeyboardInterrupt, SystemExit))

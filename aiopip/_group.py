@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from aiopip._core import Core, Phase
-from aiopip._ending import Ending, Urgency
+from aiopip._ending import Ending, Urgency, ends_program, weightier
 from aiopip._errors import ClosedError, TaskFailed
 from aiopip._spawn import SpawnOptions, spawn
 from aiopip._state import Member, TaskState
@@ -54,7 +54,8 @@ class TaskGroup:
     An exception of the body does the same, and is in the ExceptionGroup; KeyboardInterrupt and
     SystemExit are raised alone.  A cancellation from outside does the same, and is raised: on
     asyncio with the ExceptionGroup, if there is one, for its cause, on trio in one group with them.
-    A second cancellation, or KeyboardInterrupt, sends SIGKILL at once.
+    A second cancellation, or KeyboardInterrupt, sends SIGKILL at once.  GeneratorExit kills and
+    reaps at once, without giving others a turn: the coroutine is being closed, and may not wait.
 
     Groups nest, in each other, in asyncio.TaskGroup, in trio's nurseries and anyio's task groups,
     and these in them.
@@ -140,9 +141,9 @@ class TaskGroup:
         self._core.check()
         if self._entered:
             raise ClosedError("this task group was entered before; make another one")
+        self._body = self._core.loop.body()
         self._entered = True
         self._core.groups.add(self)
-        self._body = self._core.loop.body()
         return self
 
     async def __aexit__(
@@ -152,12 +153,15 @@ class TaskGroup:
         traceback: TracebackType | None,
     ) -> bool:
         body, self._body = self._body, None
-        if body is None or self._core.phase is Phase.FORKED or self._core.loop.gone:
+        if body is None or self._core.loop.gone:
             return False
         left = interruption = raising = None
         try:
             left = body.leave(exc)
-            interruption = await self._wait(interrupted=left is not None)
+            if self._core.phase is not Phase.FORKED:
+                interruption = await self._wait(left)
+                if isinstance(left, anyio.get_cancelled_exc_class()):
+                    left = await self._core.loop.outside(left)
             raising = self._outcome(left, interruption)
             if raising is not None and raising is not exc:
                 raise raising
@@ -166,17 +170,22 @@ class TaskGroup:
             # Their tracebacks refer to this frame.
             del left, interruption, raising, exc, traceback
 
-    async def _wait(self, interrupted: bool) -> BaseException | None:
-        """Wait until all have ended and collect them; the first interruption meanwhile."""
+    async def _wait(self, left: BaseException | None) -> BaseException | None:
+        """Wait until all have ended and collect them; the interruption meanwhile, if any."""
         try:
-            if interrupted:
+            if isinstance(left, GeneratorExit):
+                self._end_here()
+                return None
+            if left is not None:
                 self._end()
-            return await self._ending.wait(interrupted)
+            return await self._ending.wait(interrupted=left is not None)
         except BaseException:
             # As in Core.leave: GeneratorExit, or KeyboardInterrupt between two instructions.
             self._end_here()
             raise
         finally:
+            del left  # its traceback refers to a frame that refers to this one
+            self._ending.stop()
             self._closed = True
             self._core.groups.discard(self)
             for state in [state for state in self._core.collector.open if self._has(state)]:
@@ -194,8 +203,10 @@ class TaskGroup:
         """
         errors, self._errors = self._errors, []
         try:
-            if isinstance(left, (anyio.get_cancelled_exc_class(), KeyboardInterrupt, SystemExit)):
-                interruption = left
+            if isinstance(left, GeneratorExit):
+                return left
+            if ends_program(left) or isinstance(left, anyio.get_cancelled_exc_class()):
+                interruption = weightier(left, interruption)
             elif left is not None:
                 errors.append(left)
             if not errors:
@@ -209,6 +220,7 @@ class TaskGroup:
 
     def ended(self, task: Task, state: TaskState, status: ExitStatus) -> None:
         """A task whose spawn has returned it has ended."""
+        self.live.discard(state)
         if state.member is not None and state.member.check and status != 0 and not state.signaled:
             lines = b"" if task.stderr is None else task.stderr.tail()
             self._errors.append(TaskFailed(task, status, lines))
@@ -235,8 +247,9 @@ class TaskGroup:
         self._core.drain()
 
     def signal_all(self, signum: int) -> None:
-        """Send all live tasks a signal that is to end them, and note whom it has reached."""
+        """Send all live tasks a signal that is to end them, and give up the spawns."""
         self._core.signal_these(self.live, signum)
+        self._core.launcher.close_group(self)
 
     def _has(self, state: TaskState) -> bool:
         return state.member is not None and state.member.group is self
@@ -245,16 +258,15 @@ class TaskGroup:
         """Terminate the tasks, give up the spawns, cancel the body; once."""
         if self._ending.urgency:
             return
-        self._ending.urge(Urgency.TERMINATE)
-        self._core.launcher.close_group(self)
+        # The body first: a spawn of its own is cancelled, rather than refused as one of others.
         if self._body is not None:
             self._body.cancel()
+        self._ending.urge(Urgency.TERMINATE)
 
     def _end_here(self) -> None:
         """Kill and reap all without giving others a turn."""
         if self._core.phase in (Phase.OPEN, Phase.CLOSING) and not self._core.loop.gone:
             self._ending.urge(Urgency.KILL)
-            self._core.launcher.close_group(self)
             self._core.block_until(lambda: not self.live)
 
     def __repr__(self) -> str:

@@ -191,6 +191,10 @@ class Loop(ABC):
     def body(self) -> Body:
         """Begin the body of a block in the running coroutine."""
 
+    async def outside(self, cancellation: BaseException) -> BaseException:
+        """The cancellation from outside, where one from `Body.cancel` has come with it."""
+        return cancellation
+
     @abstractmethod
     def join(
         self, interruption: BaseException, errors: BaseExceptionGroup[BaseException]

@@ -6,6 +6,8 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
+
 from aiopip._loop import Body, Future, Loop, Timer
 
 if sys.version_info < (3, 11):
@@ -62,10 +64,27 @@ class AsyncioLoop(Loop):
     def body(self) -> Body:
         return AsyncioBody(self._loop)
 
+    async def outside(self, cancellation: BaseException) -> BaseException:
+        # Two cancellations in one iteration are one CancelledError, with the message of the first
+        # one.  The scopes of anyio know theirs by the message; they cancel again until they are
+        # left, so one is to be had here.
+        if cancellation.args == (OURS,):
+            try:
+                await anyio.lowlevel.checkpoint_if_cancelled()
+            except asyncio.CancelledError as again:
+                return again
+        return cancellation
+
     def join(
         self, interruption: BaseException, errors: BaseExceptionGroup[BaseException]
     ) -> BaseException:
-        """The interruption, which is never swallowed nor wrapped, with the errors for its cause."""
+        """The interruption, which is never swallowed nor wrapped, with the errors for its cause.
+
+        It may have those of a group within for its cause already.
+        """
+        before = interruption.__cause__
+        if isinstance(before, BaseExceptionGroup):
+            errors = errors.derive([*errors.exceptions, before])
         interruption.__cause__ = errors
         return interruption
 
@@ -87,9 +106,9 @@ class AsyncioBody(Body):
     def cancel(self) -> None:
         if self._task is None or self._requested:
             return
-        if self._task is asyncio.current_task(self._loop):
-            # It runs right now, and may be about to leave the body: the cancellation must not come
-            # behind that, where nobody takes it for ours.
+        if asyncio.current_task(self._loop) is not None:
+            # The body runs right now, or has started an eager task that does, and may be about to
+            # end: the cancellation must not come behind that, where nobody takes it for ours.
             self._loop.call_soon(self.cancel)
             return
         self._requested = True

@@ -137,7 +137,13 @@ class TrioLoop(Loop):
     def join(
         self, interruption: BaseException, errors: BaseExceptionGroup[BaseException]
     ) -> BaseException:
-        """Both, in a group: what is cancelled takes the cancellation out of it."""
+        """Both, in a group: what is cancelled takes the cancellation out of it.
+
+        What ends the program is no part of a group, and has the errors for its cause.
+        """
+        if not isinstance(interruption, trio.Cancelled):
+            interruption.__cause__ = errors
+            return interruption
         both = [*errors.exceptions, interruption]
         return BaseExceptionGroup(errors.message, both)
 

@@ -48,7 +48,8 @@ class TaskState:
         waiters: the pending `wait()`s.
         reporting: how many of them were woken by the end and have not run since.
         imports: the pending imports from it, each a name and a future.
-        signaled: whether a signal by which its Root or group ends it has reached it alive.
+        signaled: whether a signal of ours that is to end it has reached it alive: of its Root, of
+            its group, or of a cancelled `aclose()`.
         early: its users' events that came before `spawn` has returned, each made of the task.
         unacknowledged: whether the core keeps its memory until its end was dealt with.
     """

@@ -72,6 +72,8 @@ class FakeClient:
         """What the next spawns return; 0 when it is empty."""
         self.imports: dict[bytes, Hold | int] = {}
         self.kill_result = 0
+        self.ended_unseen: set[int] = set()
+        """Tasks that have ended, and of which no event has been drained: no signal reaches them."""
         self.group_result = 4711
         self.shares_result = 1
         self.listen_result = 0
@@ -111,7 +113,7 @@ class FakeClient:
     def kill(self, pipid: int, generation: int, signal: int) -> int:
         self.calls.append(("kill", pipid, signal))
         self.on_kill(signal)
-        return self.kill_result
+        return -errno.ESRCH if pipid in self.ended_unseen else self.kill_result
 
     def group(self, pipid: int, generation: int) -> int:
         return self.group_result
@@ -155,6 +157,15 @@ class FakeClient:
         self._records.extend(records)
         os.eventfd_write(self._eventfd, 1)
 
+    def post_when_killed(self, *records: Record) -> None:
+        """Have events wait as soon as a signal has been sent to any task."""
+
+        def post(_signal: int) -> None:
+            self.on_kill = lambda _signal: None
+            self.post(*records)
+
+        self.on_kill = post
+
     def deliver(self, *records: Record) -> None:
         """Have events dispatched now."""
         self._records.extend(records)
@@ -193,6 +204,11 @@ class Stage:
         number = len(self.client.requests)
         self.client.post(started(number))
         return await self.root.spawn("program")
+
+    async def member(self, group: aiopip.TaskGroup, *, check: bool = True) -> aiopip.Task:
+        """A started task of a group, numbered as by `task`."""
+        self.client.post(started(len(self.client.requests)))
+        return await group.spawn("program", check=check)
 
     def calls(self, *names: str) -> list[tuple[object, ...]]:
         """The calls of these names, in their order."""
