@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from integration.server import serve
 from loops import IN_SCRIPT, IN_SCRIPTS
-from support import is_gone, run_python, settled, still_works, until
+from support import block_until, is_gone, run_python, settled, still_works, until
 
 import aiopip
 
@@ -118,7 +118,7 @@ def test_daemon_whose_root_was_opened_before_its_forks_is_refused(kind: str) -> 
     assert len(refused) == 5, done
     assert all("fork" in line for line in refused)
     assert (done.stderr, done.returncode) == ("", 0)
-    assert is_gone(int(pid))
+    block_until(lambda: is_gone(int(pid)), "the task is killed with the thread that cloned it")
 
 
 @pytest.mark.parametrize("kind", IN_SCRIPTS)
