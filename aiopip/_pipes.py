@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from typing import TYPE_CHECKING
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
+from aiopip._errors import InvalidArgumentError, blend
+from aiopip._spawn_errors import SpawnOptionError
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from aiopip._request import Stdio
+    from aiopip._request import Stdio, StrOrBytesPath
 
 TAIL_BYTES = 4096
 """How much of what came last a ReceivePipe remembers."""
@@ -76,6 +80,7 @@ class ReceivePipe(_End, ByteReceiveStream):
         super().__init__(fd, "receiving from")
         self._ahead = bytearray()
         self._last = b""
+        self._waiting: anyio.CancelScope | None = None
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """The next bytes that the task wrote, as soon as there are any.
@@ -87,21 +92,38 @@ class ReceivePipe(_End, ByteReceiveStream):
             EndOfStream: all that could write to the pipe have closed it, or ended.
             ClosedResourceError: this end is closed.
             BusyResourceError: another coroutine is receiving.
+            InvalidArgumentError: `max_bytes` is below 1.
 
         Cancellation:
             Nothing is lost.
         """
+        if max_bytes < 1:
+            raise InvalidArgumentError("max_bytes", f"{max_bytes} is no number of bytes from 1 on")
         with self._guard:
             await anyio.lowlevel.checkpoint()
-            if self._ahead:
-                data = bytes(self._ahead[:max_bytes])
-                del self._ahead[:max_bytes]
-                return data
-            while (received := self._read(max_bytes)) is None:
-                await anyio.wait_readable(self.fileno())
+            while (received := self._take(max_bytes)) is None:
+                await self._wait()
             if not received:
                 raise anyio.EndOfStream
             return received
+
+    async def _wait(self) -> None:
+        """Wait until there is something to receive, or `tail` has read that ahead."""
+        with anyio.CancelScope() as scope:
+            self._waiting = scope
+            try:
+                await anyio.wait_readable(self.fileno())
+            finally:
+                self._waiting = None
+
+    def _take(self, max_bytes: int) -> bytes | None:
+        """What there is, as `_read`, and first what was read ahead."""
+        self.fileno()
+        if not self._ahead:
+            return self._read(max_bytes)
+        data = bytes(self._ahead[:max_bytes])
+        del self._ahead[:max_bytes]
+        return data
 
     def tail(self) -> bytes:
         """The last bytes of all that the task has written by now, received or not.
@@ -113,6 +135,9 @@ class ReceivePipe(_End, ByteReceiveStream):
             if not data:
                 break
             self._ahead += data
+        if self._ahead and self._waiting is not None:
+            # What it waits for has been taken away, and more may never come.
+            self._waiting.cancel()
         return self._last
 
     def _read(self, max_bytes: int) -> bytes | None:
@@ -153,6 +178,7 @@ class SendPipe(_End, ByteSendStream):
         """
         with self._guard, memoryview(item) as whole, whole.cast("B") as view:
             await anyio.lowlevel.checkpoint()
+            self.fileno()
             sent = 0
             while sent < len(view):
                 written = self._write(view[sent:])
@@ -185,26 +211,31 @@ class Pipes:
 
     __slots__ = ("_theirs", "stderr", "stdin", "stdio", "stdout")
 
-    def __init__(self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> None:
+    def __init__(self, program: StrOrBytesPath, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> None:
+        """Make them.
+
+        Raises:
+            SpawnOptionError: a pipe cannot be made.
+        """
         self._theirs: list[int] = []
         self.stdin: SendPipe | None = None
         self.stdout: ReceivePipe | None = None
         self.stderr: ReceivePipe | None = None
         try:
             if _is_pipe(stdin):
-                stdin, ours = os.pipe2(os.O_CLOEXEC)
+                stdin, ours = _pipe(program, "stdin")
                 self._theirs.append(stdin)
-                self.stdin = SendPipe(_unblocked(ours))
+                self.stdin = SendPipe(ours)
             if _is_pipe(stdout):
-                ours, stdout = os.pipe2(os.O_CLOEXEC)
+                ours, stdout = _pipe(program, "stdout")
                 self._theirs.append(stdout)
-                self.stdout = ReceivePipe(_unblocked(ours))
+                self.stdout = ReceivePipe(ours)
             if _is_pipe(stderr):
-                ours, stderr = os.pipe2(os.O_CLOEXEC)
+                ours, stderr = _pipe(program, "stderr")
                 self._theirs.append(stderr)
-                self.stderr = ReceivePipe(_unblocked(ours))
-        except OSError:
-            self._close_theirs()
+                self.stderr = ReceivePipe(ours)
+        except BaseException:
+            self._close_all()
             raise
         self.stdio = stdin, stdout, stderr
 
@@ -212,11 +243,16 @@ class Pipes:
         return self
 
     def __exit__(self, exc_type: object, *rest: object) -> None:
+        if exc_type is None:
+            self._close_theirs()
+        else:
+            self._close_all()
+
+    def _close_all(self) -> None:
         self._close_theirs()
-        if exc_type is not None:
-            for end in (self.stdin, self.stdout, self.stderr):
-                if end is not None:
-                    end.close()
+        for end in (self.stdin, self.stdout, self.stderr):
+            if end is not None:
+                end.close()
 
     def _close_theirs(self) -> None:
         while self._theirs:
@@ -227,6 +263,15 @@ def _is_pipe(stdio: Stdio) -> bool:
     return isinstance(stdio, int) and stdio == subprocess.PIPE
 
 
-def _unblocked(fd: int) -> int:
-    os.set_blocking(fd, False)
-    return fd
+def _pipe(program: StrOrBytesPath, option: str) -> tuple[int, int]:
+    """A pipe's two ends, of which the task's blocks, as programs expect it."""
+    try:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        hint = "; raise RLIMIT_NOFILE" if number == errno.EMFILE else ""
+        make = blend(SpawnOptionError, number)
+        # Not `from`: all that the system said is in it.
+        raise make(number, os.fsdecode(program), option, f"no pipe can be made{hint}") from None
+    os.set_blocking(writer if option == "stdin" else reader, False)
+    return reader, writer

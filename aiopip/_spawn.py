@@ -59,6 +59,6 @@ async def spawn(
         stderr: this.
         options: the others.
     """
-    with Pipes(stdin, stdout, stderr) as pipes:
+    with Pipes(program, stdin, stdout, stderr) as pipes:
         request = pack(program, args, stdio=pipes.stdio, max_tasks=core.max_tasks, **options)
         return await core.spawn(request, pipes, member)
