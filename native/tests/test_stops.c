@@ -154,14 +154,17 @@ static bool is_stopped(pid_t pid)
     return strrchr(line, ')')[2] == 'T';
 }
 
-/* The task has come to what it was told last, and the watcher has no report of it before it. */
+/* The task has come to what it was told last, and the watcher has no report of it before it.  In this
+ * order: behind the second look there may be a report of what the first one has found. */
 static bool is_told(pid_t pid, bool stopped)
 {
     siginfo_t report = {0};
 
+    if (is_stopped(pid) != stopped)
+        return false;
     CHECK_EQUAL(
         waitid(P_PID, (id_t)pid, &report, WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT | __WALL), 0);
-    return is_stopped(pid) == stopped && report.si_pid == 0;
+    return report.si_pid == 0;
 }
 
 /* What was told last of a task; `last` when there is nothing new. */
