@@ -50,10 +50,26 @@ void stops_look(struct core *core)
 
 /* ---- The thread ------------------------------------------------------------------------------- */
 
+/* A slot's process, 0 when it has none.  Between the clone and the spawner's taking the lock it is
+ * known only to its block, where the kernel has written it before the first instruction; and the block
+ * is there while the memory is open, which under the lock is closed before it goes. */
+static pid_t process_of(struct core *core, int32_t pipid)
+{
+    struct slot *slot = core_slot(core, pipid);
+    uint32_t state = atomic_load(&slot->state);
+
+    if (state == SLOT_RUNNING)
+        return core->tasks[pipid].pid;
+    if (state != SLOT_QUEUED ||
+        atomic_load(&slot->peer.open) != atomic_load(&slot->peer.generation))
+        return 0;
+    return atomic_load(&slot->block->pid);
+}
+
 static int32_t find_task(struct core *core, pid_t pid)
 {
     for (int32_t i = 0; i < (int32_t)core->control->max_tasks; i++)
-        if (core->tasks[i].pid == pid && atomic_load(&core_slot(core, i)->state) == SLOT_RUNNING)
+        if (process_of(core, i) == pid)
             return i;
     return NO_TASK;
 }
@@ -172,10 +188,11 @@ static void begin(struct aiopip_client *client)
     siginfo_t report;
 
     for (int32_t i = 0; i < (int32_t)core->control->max_tasks; i++) {
+        pid_t pid = process_of(core, i);
         if (core->tasks[i].client != client)
             continue;
-        if (atomic_load(&core_slot(core, i)->state) == SLOT_RUNNING)
-            ask(P_PID, core->tasks[i].pid, WNOHANG, &report);
+        if (pid)
+            ask(P_PID, pid, WNOHANG, &report);
         atomic_store(&core_slot(core, i)->interest, 1);
     }
     client->listens = true;
