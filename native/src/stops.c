@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -21,6 +22,7 @@
 
 #define NO_TASK (-1)
 #define STATUS_CONTINUED 0xffff
+#define JOIN_WAIT_NS 20000000UL /* for the watcher, before another child is made */
 
 enum step {
     STEP_SLEEP,
@@ -147,36 +149,53 @@ static long clone_stopped(struct core *core, char *stack, size_t bytes)
                       (long)(uintptr_t)(stack + bytes), 0, 0, 0, child_stop, core->control);
 }
 
+static void end_child(pid_t child)
+{
+    siginfo_t end;
+
+    kill(child, SIGKILL);
+    while (sys5(SYS_waitid, P_PID, child, (long)(uintptr_t)&end, WEXITED | KERNEL_WALL, 0) ==
+           -EINTR)
+        ;
+}
+
+static bool join(struct core *core)
+{
+    uint64_t end_ns = core_now_ns() + JOIN_WAIT_NS;
+    struct timespec end = {(time_t)(end_ns / 1000000000UL), (long)(end_ns % 1000000000UL)};
+
+    return pthread_clockjoin_np(core->stops.thread, NULL, CLOCK_MONOTONIC, &end) == 0;
+}
+
 /* Each end of a child has waitid look again, and without children it says ECHILD: so mostly, now that
  * all tasks are reaped, the watcher sleeps on its word.  But children by clone of another library, and
  * what this process traces, count too, and it would be in waitid as long as any of these lives.  Then a
  * child of our own brings it back.  `stopping` is set: if it is not asking, it will not any more.
+ *
+ * The child's report may be lost on the watcher: another wait in this process takes it (waitpid(-1,
+ * __WALL | WUNTRACED)), or somebody outside kills the child, or has it go on.  Then there is another.
  *
  * Where there can be no such child (EAGAIN), the watcher is left behind.  It has the core for itself
  * then, and goes at the next report, without taking it. */
 void stops_end(struct core *core)
 {
     _Alignas(16) char stack[ARCH_PAGE];
-    siginfo_t end;
 
     core_lock(core);
-    bool started = core->stops.started;
+    bool ended = !core->stops.started;
     core_unlock(core, SIDE_SPAWNER);
-    if (!started)
-        return;
     stops_look(core);
-    long child = atomic_load(&core->stops.asking) ? clone_stopped(core, stack, sizeof stack) : 0;
-    if (child < 0) {
-        pthread_detach(core->stops.thread);
-        return;
+    while (!ended) {
+        long child =
+            atomic_load(&core->stops.asking) ? clone_stopped(core, stack, sizeof stack) : 0;
+        if (child < 0) {
+            pthread_detach(core->stops.thread);
+            return;
+        }
+        ended = join(core);
+        if (child > 0)
+            end_child((pid_t)child);
     }
-    pthread_join(core->stops.thread, NULL);
-    if (child == 0)
-        return;
-    kill((pid_t)child, SIGKILL);
-    while (sys5(SYS_waitid, P_PID, child, (long)(uintptr_t)&end, WEXITED | KERNEL_WALL, 0) ==
-           -EINTR)
-        ;
 }
 
 /* ---- Clients ---------------------------------------------------------------------------------- */

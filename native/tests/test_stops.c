@@ -368,6 +368,41 @@ static void test_core_closes_whoever_else_has_children(void)
     CHECK(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 }
 
+static _Atomic bool taken_enough;
+
+/* A library that waits for the stops of all children there are. */
+static void *take_stops(void *unused)
+{
+    (void)unused;
+    while (!atomic_load(&taken_enough)) {
+        siginfo_t report = {0};
+        CHECK_EQUAL(waitid(P_ALL, 0, &report, WSTOPPED | __WALL), 0);
+    }
+    return NULL;
+}
+
+static void test_core_closes_whoever_else_takes_stops(void)
+{
+    pid_t foreign = clone_foreign(0);
+    pthread_t taker;
+
+    atomic_store(&taken_enough, false);
+    CHECK_EQUAL(pthread_create(&taker, NULL, take_stops, NULL), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        aiopip_client *client = open_client(1);
+        CHECK_EQUAL(aiopip_listen(client, 1), 0);
+        if (i % 2)
+            usleep(500);
+        close_client(client);
+        CHECK(!has_thread("aiopip-stops"));
+    }
+    atomic_store(&taken_enough, true);
+    CHECK(kill(foreign, SIGSTOP) == 0);
+    CHECK_EQUAL(pthread_join(taker, NULL), 0);
+    CHECK(kill(foreign, SIGKILL) == 0);
+    CHECK(waitpid(foreign, NULL, __WALL) == foreign);
+}
+
 static void test_closed_while_it_starts_or_sleeps(void)
 {
     for (int i = 0; i < ROUNDS; i++) {
@@ -438,6 +473,7 @@ int main(void)
     RUN(test_stop_before_the_task_is_known_is_told_behind_its_start);
     RUN(test_export_is_told_before_the_end);
     RUN(test_core_closes_whoever_else_has_children);
+    RUN(test_core_closes_whoever_else_takes_stops);
     RUN(test_closed_while_it_starts_or_sleeps);
     RUN(test_other_children_keep_their_stops);
     RUN(test_forked_child_listens_to_its_own);
