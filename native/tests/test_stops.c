@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include "../src/core.h"
+#include "deny.h"
 #include "kill_points.h"
 #include "tasks.h"
 
@@ -403,6 +404,35 @@ static void test_core_closes_whoever_else_takes_stops(void)
     CHECK(waitpid(foreign, NULL, __WALL) == foreign);
 }
 
+/* Then the watcher is left behind, until somebody has a stop to report: which it does not take. */
+static void close_without_a_child(const void *unused)
+{
+    static const struct denied no_clone[] = {{SYS_clone, EAGAIN}, {0, 0}}; /* but clone3 */
+    pid_t foreign = clone_foreign(0);
+    siginfo_t report = {0};
+
+    (void)unused;
+    deny(no_clone);
+    aiopip_client *client = open_client(1);
+    CHECK_EQUAL(aiopip_listen(client, 1), 0);
+    struct spawned task = spawn_running(client);
+    send(client, task, SIGSTOP);
+    await(client, task.generation, AIOPIP_EVENT_STOPPED);
+    end(client, task);
+    close_client(client);
+    CHECK_EQUAL(kill(foreign, SIGSTOP), 0);
+    CHECK_SOON(!has_thread("aiopip-stops"));
+    CHECK_EQUAL(waitid(P_PID, (id_t)foreign, &report, WSTOPPED | WNOHANG | __WALL), 0);
+    CHECK_EQUAL(report.si_pid, foreign);
+    CHECK_EQUAL(kill(foreign, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(foreign, NULL, __WALL), foreign);
+}
+
+static void test_core_closes_where_no_child_can_be_made(void)
+{
+    check_in_child(close_without_a_child, NULL);
+}
+
 static void test_closed_while_it_starts_or_sleeps(void)
 {
     for (int i = 0; i < ROUNDS; i++) {
@@ -474,6 +504,7 @@ int main(void)
     RUN(test_export_is_told_before_the_end);
     RUN(test_core_closes_whoever_else_has_children);
     RUN(test_core_closes_whoever_else_takes_stops);
+    RUN(test_core_closes_where_no_child_can_be_made);
     RUN(test_closed_while_it_starts_or_sleeps);
     RUN(test_other_children_keep_their_stops);
     RUN(test_forked_child_listens_to_its_own);
