@@ -325,8 +325,11 @@ static void stop_core(struct core *core)
         }
     }
     core_unlock(core, SIDE_PROCESS);
+    /* Not only with the last reference: it may be a peer's, which has a use for the control block alone. */
     if (first >= 0)
         window_shrink(core->control, first, last);
+    else
+        window_release(core->control);
 }
 
 /* The last client is gone. */

@@ -282,7 +282,7 @@ int attributes_read(struct thread_attributes *attributes);
 /* window.c */
 int window_reserve(struct control *control);
 void window_shrink(const struct control *control, int32_t first_kept, int32_t last_kept);
-void window_release(const struct control *control);
+void window_release(struct control *control);
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);
 int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t keep_count);

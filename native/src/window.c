@@ -131,11 +131,14 @@ void window_shrink(const struct control *control, int32_t first_kept, int32_t la
         area->end = control->windows + (size_t)(last_kept + 1) * control->window_bytes;
 }
 
-/* Nothing is mapped in the area any more.  Any thread. */
-void window_release(const struct control *control)
+/* Nothing is mapped in the area any more, and nothing will be.  Any thread, one at a time. */
+void window_release(struct control *control)
 {
-    if (control->area)
-        atomic_store(&control->area->released, true);
+    struct area *area = control->area;
+
+    control->area = NULL; /* whoever reserves next frees it */
+    if (area)
+        atomic_store(&area->released, true);
 }
 
 /* ---- Mapping ---------------------------------------------------------------------------------- */

@@ -438,6 +438,24 @@ static void test_reopening_leaves_no_descriptor_thread_or_mapping(void)
     CHECK(check_mappings_in(0, UINTPTR_MAX) <= mappings + 4);
 }
 
+#define KEPT 40 /* more than there is address space for */
+
+/* A peer is kept until nobody waits for a lock, which garbage collection may be late to say. */
+static void test_reopening_does_not_wait_for_peers_that_are_kept(void)
+{
+    aiopip_peer *kept[KEPT];
+
+    for (int i = 0; i < KEPT; i++) {
+        aiopip_client *client = open_client(4);
+        kept[i] = aiopip_peer_of_client(client);
+        aiopip_peer_keep(kept[i]);
+        CHECK_EQUAL(finish(client, spawn(client, "exit", "0")), 0);
+        close_client(client);
+    }
+    for (int i = 0; i < KEPT; i++)
+        aiopip_peer_release(kept[i]);
+}
+
 static void test_bad_options_are_refused(void)
 {
     const struct aiopip_options bad[] = {{.preload = "/x"},
@@ -686,6 +704,7 @@ int main(void)
     RUN(test_standard_descriptors_go_where_they_are_sent);
     RUN(test_redirected_and_closed_descriptors_are_inherited_so);
     RUN(test_reopening_leaves_no_descriptor_thread_or_mapping);
+    RUN(test_reopening_does_not_wait_for_peers_that_are_kept);
     RUN(test_bad_options_are_refused);
     RUN(test_clients_share_slots_and_not_events);
     RUN(test_statistics_count);
