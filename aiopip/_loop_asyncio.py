@@ -68,7 +68,7 @@ class AsyncioLoop(Loop):
         # Two cancellations in one iteration are one CancelledError, with the message of the first
         # one.  The scopes of anyio know theirs by the message; they cancel again until they are
         # left, so one is to be had here.
-        if cancellation.args == (OURS,):
+        if _is_ours(cancellation):
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
             except asyncio.CancelledError as again:
@@ -122,8 +122,21 @@ class AsyncioBody(Body):
         if sys.version_info >= (3, 11):
             from_outside = task.uncancel() > self._cancelling
         else:
-            from_outside = isinstance(error, asyncio.CancelledError) and error.args != (OURS,)
+            from_outside = not _is_ours(error)
         if from_outside or not isinstance(error, asyncio.CancelledError):
             return error
         # What a block within this one had to say when our cancellation came: see `join`.
         return error.__cause__ if isinstance(error.__cause__, BaseExceptionGroup) else None
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether a CancelledError has our message.
+
+    One that went through another task is made anew there, before Python 3.11 without the message
+    and with the first one for its context.
+    """
+    while isinstance(error, asyncio.CancelledError):
+        if error.args == (OURS,):
+            return True
+        error = error.__context__
+    return False

@@ -36,11 +36,17 @@ class Block:
         self.end = anyio.Event()
         self.body_cancelled = 0
         self._body = body or Block.wait
+        self._error: BaseException | None = None
         self.running = start(self._run())
 
     async def _run(self) -> None:
-        async with self.group:
-            await self._body(self)
+        try:
+            async with self.group:
+                await self._body(self)
+        except BaseException as error:
+            # Before Python 3.11 a cancellation is made anew for who awaits the task.
+            self._error = error
+            raise
 
     async def wait(self) -> None:
         """What the body does."""
@@ -54,11 +60,11 @@ class Block:
         """What the block raises."""
         try:
             await self.running
-        except BaseException as error:
+        except BaseException:
             if not self.running.done():
                 raise
-            return error
-        return None
+        error, self._error = self._error, None
+        return error
 
 
 async def block(
