@@ -184,6 +184,9 @@ async def test_failure_gives_up_the_spawns_of_others(stage: Stage) -> None:
         await spawns[1]
     assert failures(await opened.raised()) == {0: 3}
     assert not elsewhere.done()
+    elsewhere.cancel()
+    with pytest.raises(cancelled()):
+        await elsewhere
 
 
 async def test_interruption_of_the_wait_gives_up_the_spawns_of_others(stage: Stage) -> None:
