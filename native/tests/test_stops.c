@@ -35,6 +35,7 @@ static void end(aiopip_client *client, struct spawned task)
     CHECK_EQUAL(finish(client, task), SIGKILL);
 }
 
+/* One that was joined is seen for a moment still: its join returns when it leaves memory. */
 static bool has_thread(const char *name)
 {
     DIR *folder = opendir("/proc/self/task");
@@ -111,7 +112,7 @@ static void test_nothing_is_told_to_who_does_not_listen(void)
     close_client(other);
     CHECK(has_thread("aiopip-stops"));
     close_client(client);
-    CHECK(!has_thread("aiopip-stops"));
+    CHECK_SOON(!has_thread("aiopip-stops"));
 }
 
 static bool reports_stop(pid_t pid)
@@ -359,7 +360,7 @@ static void test_core_closes_whoever_else_has_children(void)
         pid_t foreign = clone_foreign(signals[i % 3]);
         end(client, task);
         close_client(client);
-        CHECK(!has_thread("aiopip-stops"));
+        CHECK_SOON(!has_thread("aiopip-stops"));
         CHECK(kill(foreign, SIGSTOP) == 0);
         CHECK(waitid(P_PID, (id_t)foreign, &report, WSTOPPED | __WALL) == 0);
         CHECK(report.si_pid == foreign && report.si_code == CLD_STOPPED);
@@ -395,7 +396,7 @@ static void test_core_closes_whoever_else_takes_stops(void)
         if (i % 2)
             usleep(500);
         close_client(client);
-        CHECK(!has_thread("aiopip-stops"));
+        CHECK_SOON(!has_thread("aiopip-stops"));
     }
     atomic_store(&taken_enough, true);
     CHECK(kill(foreign, SIGSTOP) == 0);
@@ -441,7 +442,7 @@ static void test_closed_while_it_starts_or_sleeps(void)
         if (i % 2)
             usleep((useconds_t)i);
         close_client(client);
-        CHECK(!has_thread("aiopip-stops"));
+        CHECK_SOON(!has_thread("aiopip-stops"));
     }
 }
 
