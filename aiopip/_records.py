@@ -52,7 +52,7 @@ class Usage(NamedTuple):
 
 
 class Started(NamedTuple):
-    """The child applied its options and entered ld.so."""
+    """The child applied its options and entered ld.so, or stops right before that."""
 
     pipid: int
     generation: int

@@ -2,7 +2,8 @@
  *
  * core.h: the root's side: one core a process, its clients, its record of each slot.
  *
- * Three kinds of threads meet here: the clients' (loops, finalisers), the spawner and the reaper.
+ * Four kinds of threads meet here: the clients' (loops, finalisers), the spawner, the reaper, and the
+ * watcher of stops.
  * One lock guards everything in this file that says nothing else; it is held for a few loads and
  * stores, never over a system call that may block.
  *

@@ -3,8 +3,10 @@
  * stops.c: the watcher, a thread that learns of stops and continues, and who listens to it.
  *
  * A pidfd does not tell of them, so they are asked for with waitid(), of all children at once: those
- * whose exit signal is not SIGCHLD (__WCLONE), as a task's is until it execs.  The stops of other
- * libraries' children stay where these look for them.  With __WALL they would be taken away.
+ * whose exit signal is not SIGCHLD (__WCLONE), as a task's is until it execs.  The stops of ordinary
+ * children stay where other libraries look for them; with __WALL they would be taken away, as those of
+ * their clones with another exit signal are, and those that a tracer in this process waits for: what
+ * is not taken would stand before our tasks' reports.
  *
  * The thread starts when a client listens for the first time, and lives as long as the core.  It is
  * in waitid while somebody listens and there are tasks; else it sleeps on core->stops.word.  Nothing
