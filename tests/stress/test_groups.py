@@ -35,5 +35,7 @@ async def test_five_thousand_groups(program: Programs, capsys: pytest.CaptureFix
             assert now.resident_bytes <= before.resident_bytes + MORE_BYTES, (before, now)
             assert now.descriptors <= before.descriptors
             assert now.mappings <= before.mappings + 40, (before, now)
+    kinds = ("cancelled bodies", "cancelled waits", "failed tasks", "ended tasks")
+    assert all(seen[kind] > 1 for kind in kinds), seen
     with capsys.disabled():
         print(f"{dict(seen)} in {time.monotonic() - begun_s:.0f} s")  # noqa: T201
