@@ -3,7 +3,7 @@
 #
 #   PYTHON  the interpreter to make the environment with   (python3)
 #   VENV    the environment                                (.venv)
-#   ARGS    more arguments for pytest, or for the benchmarks
+#   ARGS    more arguments for pytest
 #   WORKERS how many tests run at once                     (2)
 
 PYTHON ?= python3
@@ -29,9 +29,9 @@ C_SOURCES = $(shell find native examples tests -name '*.[ch]')
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo test test-pythons stress bench docs lint format wheel clean
+.PHONY: help install demo test test-pythons stress docs lint format wheel clean
 help:
-	@echo "make demo | test | test-pythons | stress | bench | docs | lint | format | wheel | clean"
+	@echo "make demo | test | test-pythons | stress | docs | lint | format | wheel | clean"
 
 $(CREATED):
 	@tools/make-venv "$(PYTHON)" "$(VENV)"
@@ -70,9 +70,6 @@ test-pythons: $(WHEEL)
 
 stress: $(INSTALLED) $(GROUP)test
 	$(BIN)/pytest -m stress --timeout 3600 $(or $(ARGS),tests)
-
-bench: $(INSTALLED) $(GROUP)bench
-	$(BIN)/python bench $(ARGS)
 
 docs: $(INSTALLED) $(GROUP)docs
 	$(BIN)/sphinx-build -W --keep-going -n -q docs $(BUILD)/docs
