@@ -32,6 +32,11 @@ class _End:
         self._fd = fd
         self._guard = anyio.ResourceGuard(action)
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._fd < 0
+
     def fileno(self) -> int:
         """The descriptor.
 
@@ -63,7 +68,7 @@ class _End:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._fd < 0 else f"descriptor {self._fd}"
+        state = "closed" if self.closed else f"descriptor {self._fd}"
         return f"<aiopip.{type(self).__name__} {state}>"
 
 
@@ -200,7 +205,8 @@ class Pipes:
     """The pipes of one spawn.
 
     As a context manager it closes the task's ends, which it has by then, behind the block, and ours
-    too when the block fails.
+    too when the block fails.  Our end of another task's pipe that is handed on is closed likewise:
+    programs want it to block, and we could not read from it any more without blocking the loop.
 
     Attributes:
         stdio: what was asked for, with the task's ends in place of PIPE.
@@ -209,7 +215,7 @@ class Pipes:
         stderr: likewise.
     """
 
-    __slots__ = ("_theirs", "stderr", "stdin", "stdio", "stdout")
+    __slots__ = ("_handed_on", "_theirs", "stderr", "stdin", "stdio", "stdout")
 
     def __init__(self, program: StrOrBytesPath, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> None:
         """Make them.
@@ -218,6 +224,11 @@ class Pipes:
             SpawnOptionError: a pipe cannot be made.
         """
         self._theirs: list[int] = []
+        asked = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+        for option, end in asked.items():
+            if isinstance(end, _End) and end.closed:
+                raise InvalidArgumentError(option, f"{end!r} is closed; a pipe is handed on once")
+        self._handed_on = [end for end in asked.values() if isinstance(end, _End)]
         self.stdin: SendPipe | None = None
         self.stdout: ReceivePipe | None = None
         self.stderr: ReceivePipe | None = None
@@ -234,6 +245,8 @@ class Pipes:
                 ours, stderr = _pipe(program, "stderr")
                 self._theirs.append(stderr)
                 self.stderr = ReceivePipe(ours)
+            for end in self._handed_on:
+                os.set_blocking(end.fileno(), True)
         except BaseException:
             self._close_all()
             raise
@@ -243,16 +256,21 @@ class Pipes:
         return self
 
     def __exit__(self, exc_type: object, *rest: object) -> None:
-        if exc_type is None:
-            self._close_theirs()
-        else:
+        if exc_type is not None:
             self._close_all()
+            return
+        self._close_theirs()
+        for end in self._handed_on:
+            end.hang_up()
 
     def _close_all(self) -> None:
         self._close_theirs()
-        for end in (self.stdin, self.stdout, self.stderr):
-            if end is not None:
-                end.close()
+        for ours in (self.stdin, self.stdout, self.stderr):
+            if ours is not None:
+                ours.close()
+        for end in self._handed_on:
+            if not end.closed:
+                os.set_blocking(end.fileno(), False)
 
     def _close_theirs(self) -> None:
         while self._theirs:

@@ -153,7 +153,8 @@ class Root:
             cwd: the folder that it starts in; this process's own by default.
             stdin: a descriptor, anything with a `fileno()`, `subprocess.DEVNULL`, or
                 `subprocess.PIPE` for a pipe, whose other end is `Task.stdin`; this process's own by
-                default.  A file is used from where its descriptor stands: flush it first.
+                default.  A file is used from where its descriptor stands: flush it first.  Another
+                task's `stdout` is handed on: our end of that pipe is closed.
             stdout: likewise.
             stderr: likewise; `subprocess.STDOUT` for where the task's stdout goes.
             pipid: the PiP ID wanted, 0 to max_tasks - 1; the lowest free one by default.

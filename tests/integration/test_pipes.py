@@ -339,3 +339,41 @@ async def test_tail_leaves_who_waits_what_it_has_read(root: aiopip.Root, held: b
         assert await receiving == b"said\n"
     root.signal_group(task, signal.SIGKILL)
     await task.aclose()
+
+
+# Handed on
+
+
+async def test_chain_of_tasks(root: aiopip.Root) -> None:
+    """Programs want their stdin to block: the producer keeps them waiting."""
+    producer = await root.spawn("sh", "-c", "echo b; sleep 0.2; echo a", stdout=PIPE)
+    between = out(producer)
+    middle = await root.spawn("sort", stdin=between, stdout=PIPE)
+    assert between.closed
+    with pytest.raises(anyio.ClosedResourceError):
+        await between.receive()
+    last = await root.spawn("tr", "a-z", "A-Z", stdin=middle.stdout, stdout=PIPE)
+    assert await all_of(out(last)) == b"A\nB\n"
+    assert [await task.wait() for task in (producer, middle, last)] == [0, 0, 0]
+
+
+async def test_chain_from_its_end(root: aiopip.Root) -> None:
+    last = await root.spawn("sort", stdin=PIPE, stdout=PIPE)
+    assert await (await root.spawn("printf", "b\\na\\n", stdout=last.stdin)).wait() == 0
+    assert await all_of(out(last)) == b"a\nb\n"
+
+
+async def test_pipe_is_not_handed_on_by_a_spawn_that_fails(root: aiopip.Root) -> None:
+    task = await root.spawn("cat", stdin=PIPE, stdout=PIPE)
+    with pytest.raises(aiopip.ProgramNotFoundError):
+        await root.spawn("no such program", stdin=task.stdout)
+    assert not os.get_blocking(out(task).fileno())
+    await into(task).send(b"here")
+    assert await out(task).receive() == b"here"
+
+
+async def test_closed_pipe_is_not_handed_on(root: aiopip.Root) -> None:
+    async with await root.spawn("true", stdout=PIPE) as task:
+        await out(task).aclose()
+        with pytest.raises(aiopip.InvalidArgumentError, match=r"stdin: .*ReceivePipe.*is closed"):
+            await root.spawn("cat", stdin=task.stdout)
