@@ -6,7 +6,7 @@ import errno
 import signal
 
 import pytest
-from jobs import begun, cancelled, turns
+from jobs import begun, cancelled, start, turns
 from unit.blocks import FAILS, TERMINATED, Block, block, failures, leaves, signals_to
 from unit.fake_client import Stage, ended, failed, started
 
@@ -81,6 +81,22 @@ async def test_failing_task_ends_the_others_and_the_body(stage: Stage) -> None:
     assert not opened.running.done()
     stage.client.deliver(ended(2, FAILS))  # it has a handler for SIGTERM
     assert failures(await opened.raised()) == {1: 3}
+
+
+async def test_failure_while_the_body_awaits_another_job(stage: Stage) -> None:
+    """To which the cancellation is handed on."""
+    jobs = []
+
+    async def body(opened: Block) -> None:
+        jobs.append(start(opened.wait()))
+        await jobs[0]
+
+    opened = await block(stage, body)
+    await turns(3)
+    stage.client.deliver(ended(0, FAILS))
+    assert failures(await opened.raised()) == {0: 3}
+    jobs[0].cancel()
+    await turns(3)
 
 
 async def test_failure_while_the_block_waits(stage: Stage) -> None:
