@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 from typing import TYPE_CHECKING
@@ -284,7 +285,7 @@ def _is_pipe(stdio: Stdio) -> bool:
 def _pipe(program: StrOrBytesPath, option: str) -> tuple[int, int]:
     """A pipe's two ends, of which the task's blocks, as programs expect it."""
     try:
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = map(_lifted, os.pipe2(os.O_CLOEXEC))
     except OSError as error:
         number = error.errno or errno.EIO
         hint = "; raise RLIMIT_NOFILE" if number == errno.EMFILE else ""
@@ -293,3 +294,13 @@ def _pipe(program: StrOrBytesPath, option: str) -> tuple[int, int]:
         raise make(number, os.fsdecode(program), option, f"no pipe can be made{hint}") from None
     os.set_blocking(writer if option == "stdin" else reader, False)
     return reader, writer
+
+
+def _lifted(fd: int) -> int:
+    """A descriptor above 0 to 2, which tasks inherit: a pipe gets these where they are closed."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)

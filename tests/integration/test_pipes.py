@@ -18,7 +18,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.text import TextReceiveStream
 from jobs import begun, cancelled, gather, start, turns
-from support import DEADLINE_S, children, descriptor_count, still_works
+from support import DEADLINE_S, children, descriptor_count, run_python, still_works
 
 import aiopip
 
@@ -377,3 +377,24 @@ async def test_closed_pipe_is_not_handed_on(root: aiopip.Root) -> None:
         await out(task).aclose()
         with pytest.raises(aiopip.InvalidArgumentError, match=r"stdin: .*ReceivePipe.*is closed"):
             await root.spawn("cat", stdin=task.stdout)
+
+
+def test_pipes_where_the_standard_descriptors_are_closed() -> None:
+    """They take the numbers 0 to 2, which the next task would inherit, and hold open."""
+    done = run_python("""
+        import asyncio, os, aiopip
+        from subprocess import PIPE
+
+        async def main():
+            async with aiopip.Root() as root:
+                os.close(0)
+                first = await root.spawn("cat", stdin=PIPE, stdout=PIPE)
+                second = await root.spawn("sleep", "1000")
+                assert min(first.stdin.fileno(), first.stdout.fileno()) > 2
+                await first.stdin.aclose()
+                print(await first.wait())
+                second.kill()
+
+        asyncio.run(main())
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
