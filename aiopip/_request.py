@@ -154,6 +154,8 @@ def _encode(argument: str, value: StrOrBytesPath) -> bytes:
 
 
 def _variables(env: Environment) -> dict[bytes, bytes]:
+    if not isinstance(env, Mapping):
+        raise TypeError(f"env: {env!r} is no mapping of names to values, as os.environ is")
     variables = {}
     for name, value in env.items():
         key = _encode(f"env, name {name!r}", name)

@@ -41,6 +41,11 @@ def test_program_is_argv0() -> None:
     assert request.name == "prog"
 
 
+def test_environment_is_a_mapping() -> None:
+    with pytest.raises(TypeError, match=r"env: \['A=1'\] is no mapping"):
+        packed(env=["A=1"])
+
+
 def test_argv0_is_as_given() -> None:
     assert packed("prog", "a", argv0="-sh").argv == b"-sh\0a\0"
 
