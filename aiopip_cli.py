@@ -15,6 +15,8 @@ import sys
 
 def main() -> int:
     """Run the command `aiopip`; returns the exit status."""
+    if sys.version_info < (3, 10):  # noqa: UP036  an older one runs this file all the same
+        sys.exit("aiopip needs Python 3.10 or newer; this is {}.{}".format(*sys.version_info))
     refusal = _load_package()
     from aiopip._cli import aiopip
 

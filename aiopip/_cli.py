@@ -61,7 +61,8 @@ def aiopip(args: Sequence[str], refusal: str = "") -> int:
         refusal: why `import aiopip` fails; empty when it does not.
 
     Returns:
-        The exit status: 0, or 1 where `aiopip doctor` found that tasks do not run.
+        The exit status: 0, 1 where `aiopip doctor` found that tasks do not run, or 2 where it could
+        not say so.
     """
     parser = argparse.ArgumentParser(
         prog="aiopip", description="Process-in-Process tasks for asyncio."
@@ -73,7 +74,7 @@ def aiopip(args: Sequence[str], refusal: str = "") -> int:
         "doctor",
         help=about,
         description=f"{about[0].upper()}{about[1:]}.",
-        epilog="Exit status: 0 when tasks run here, 1 when they do not.",
+        epilog="Exit status: 0 when tasks run here, 1 when they do not, 2 when it cannot say so.",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return run_doctor(as_json=parser.parse_args(args).json, refusal=refusal)
@@ -88,13 +89,26 @@ def run_doctor(*, as_json: bool, refusal: str) -> int:
     facts = gather(refusal)
     findings, trial = examine(facts), facts.trial
     console = None if as_json else report.terminal()
-    if as_json:
-        print(report.as_json(findings, trial, version()))
-    elif console is not None:
-        report.show(findings, trial, console)
-    else:
-        print(report.as_text(findings, trial, report.columns()))
+    try:
+        if as_json:
+            print(report.as_json(findings, trial, version()))
+        elif console is not None:
+            report.show(findings, trial, console)
+        else:
+            print(report.as_text(findings, trial, report.columns()))
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
     return 0 if trial.tasks_run else 1
+
+
+def _unwritten(error: OSError) -> int:
+    """Nobody reads the report (`aiopip doctor | head`), or its disk is full."""
+    # What is buffered would be written, and be complained about, at the exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        print(f"aiopip: cannot write the report: {error.strerror}", file=sys.stderr)
+    return 2
 
 
 def version() -> str:

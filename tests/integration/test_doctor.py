@@ -66,6 +66,21 @@ def test_text_in_a_pipe() -> None:
     assert done.stdout.splitlines()[-1].startswith("Tasks run here, with")
 
 
+def test_report_that_nobody_reads() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run(COMMAND, "doctor", capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_report_that_cannot_be_written() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run(COMMAND, "doctor", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2
+    assert done.stderr == "aiopip: cannot write the report: No space left on device\n"
+
+
 def test_table_on_a_terminal() -> None:
     pytest.importorskip("rich")
     ours, theirs = pty.openpty()
