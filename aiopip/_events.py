@@ -79,12 +79,12 @@ class EventStream(Stream[Event]):
         return f"<aiopip.EventStream {state}, {len(self._items)} waiting>"
 
     def put(self, event: Event) -> None:
-        """Add an event; for the Root."""
+        """Add an event; internal."""
         self._items.append(event)
         self._wake()
 
     def close(self) -> None:
-        """End the stream behind the events that it holds; for the Root."""
+        """End the stream behind the events that it holds; internal."""
         self._ended = True
         self._wake()
 

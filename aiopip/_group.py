@@ -73,8 +73,8 @@ class TaskGroup:
         self._entered = self._closed = False
         self._starting = 0
         self._errors: list[BaseException] = []
+        # Those that have a slot and have not ended; for the Root, too.
         self.live: set[TaskState] = set()
-        """Those that have a slot and have not ended; for the Root."""
 
     @property
     def tasks(self) -> frozenset[Task]:
@@ -219,7 +219,7 @@ class TaskGroup:
     # For the core, and for `Ending`
 
     def ended(self, task: Task, state: TaskState, status: ExitStatus) -> None:
-        """A task whose spawn has returned it has ended."""
+        """A task whose spawn has returned it has ended; internal."""
         self.live.discard(state)
         if state.member is not None and state.member.check and status != 0 and not state.signaled:
             lines = b"" if task.stderr is None else task.stderr.tail()
@@ -227,27 +227,27 @@ class TaskGroup:
             self._end()
 
     def left(self, state: TaskState) -> None:
-        """A task is alive no more."""
+        """A task is alive no more; internal."""
         self.live.discard(state)
         self._ending.check()
 
     def abandon(self) -> None:
-        """The Root was closed: nothing will end any more."""
+        """The Root was closed: nothing will end any more; internal."""
         self._ending.check()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to wait for."""
+        """Whether nothing is left to wait for; internal."""
         if self._core.phase is Phase.CLOSED:
             return True
         return not self.live and not self._starting
 
     def refresh(self) -> None:
-        """Take the events that wait."""
+        """Take the events that wait; internal."""
         self._core.drain()
 
     def signal_all(self, signum: int) -> None:
-        """Send all live tasks a signal that is to end them, and give up the spawns."""
+        """Send live tasks a signal that is to end them, and give up the spawns; internal."""
         self._core.signal_these(self.live, signum)
         self._core.launcher.close_group(self)
 

@@ -35,7 +35,7 @@ class Lock:
     """A lock between processes of one space: tasks, and their root; in Python and in C.
 
     It is 64 bytes of memory, all zero when nobody has it.  One process makes and exports it, the
-    others make a Lock of what they import:
+    others make a Lock of what they import::
 
         lock = aiopip.Lock()                            lock = aiopip.Lock(region)
         root.export("lock", lock)                       with lock: ...
@@ -47,7 +47,7 @@ class Lock:
     is that one's then; what it guards may be halfway.  Who has put it right calls `recover()`, and
     until somebody has, everyone who gets the lock is told.  `with lock` and `async with lock` take
     and release it; where they raise OwnerDiedError the block is not entered, and the lock is the
-    caller's, to be released:
+    caller's, to be released::
 
         try:
             async with lock:

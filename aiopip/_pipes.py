@@ -54,13 +54,13 @@ class _End:
         await anyio.lowlevel.checkpoint()
 
     def hang_up(self) -> None:
-        """Close it; who waits in it gets ClosedResourceError."""
+        """Close it, as `aclose`, without giving others a turn; internal."""
         if self._fd >= 0:
             anyio.notify_closing(self._fd)
             self.close()
 
     def close(self) -> None:
-        """Close it, where nobody waits in it; also where no loop runs."""
+        """Close it, where nobody waits in it, also where no loop runs; internal."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             os.close(fd)
@@ -132,7 +132,7 @@ class ReceivePipe(_End, ByteReceiveStream):
         return data
 
     def tail(self) -> bytes:
-        """The last bytes of all that the task has written by now, received or not.
+        """The last bytes of all that the task has written by now, received or not; internal.
 
         What nobody has received stays to be received.
         """

@@ -271,6 +271,6 @@ class Region:
         )
 
     def described(self) -> Described:
-        """It as what can be exported again; for exports."""
+        """It as what can be exported again; internal."""
         _, memory = self._memory()
         return Described(self._facts, memory)

@@ -77,7 +77,7 @@ class SignalStream(Stream[int]):
         return f"<aiopip.SignalStream {names}{' closed' if self._ended else ''}>"
 
     def put(self, number: int) -> bool:
-        """Take a signal, in its handler; False when the stream's loop is closed."""
+        """Take a signal, in its handler, False when the stream's loop is closed; internal."""
         try:
             self._loop.call_from_thread(self._wake, None)
         except RuntimeError:

@@ -19,6 +19,7 @@ class Stream(AsyncIterator[T]):
     """
 
     def __init__(self, loop: Loop) -> None:
+        """Made by what gives it to the user."""
         self._loop = loop
         self._items: deque[T] = deque()
         self._ended = False

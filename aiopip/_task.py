@@ -234,11 +234,11 @@ class Task(Process):
         return Region(self._core.imports.import_nowait(self._state, name), self)
 
     def signal_group(self, signal: int) -> None:
-        """Send the task's process group a signal; for `Root.signal_group`."""
+        """Send the task's process group a signal, for `Root.signal_group`; internal."""
         self._core.kill_group(self._state, signal)
 
     def belongs_to(self, core: object) -> bool:
-        """Whether it is a task of the Root with this core; for the Root."""
+        """Whether it is a task of the Root with this core; internal."""
         return self._core is core
 
     def __repr__(self) -> str:

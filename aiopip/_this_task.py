@@ -190,8 +190,11 @@ class ThisTask:
     def signals(self, *signals: int) -> SignalStream:
         """Await signals that are sent to this task, in place of what they did until now.
 
-            with me.signals(SIGUSR1, SIGTERM) as signals:
-                async for number in signals: ...
+        They come one by one::
+
+            with me.signals(SIGUSR1, SIGTERM) as numbers:
+                async for number in numbers:
+                    ...
 
         Args:
             signals: their numbers, or members of `signal.Signals`.

@@ -1,4 +1,8 @@
-"""What the site makes of the package's docstrings: their short sections, and the page of errors."""
+"""What the site makes of the package's docstrings: their sections, and the page of errors.
+
+What is public by name for another module of the package alone is left out: its summary ends in
+"; internal.".
+"""
 
 import inspect
 import re
@@ -116,16 +120,33 @@ class Errors(Directive):
         return node.children
 
 
-def unfold(_app, _what, _name, _obj, _options, lines):
-    """Make a section of `Source: call(2)`: napoleon wants its header on a line of its own."""
-    unfolded = []
+def for_napoleon(_app, what, _name, _obj, _options, lines):
+    """Write a docstring as napoleon understands it.
+
+    It wants a section's header on a line of its own (`Source: call(2)`), and takes what stands
+    before a colon in an attribute's first line, and in that of Returns, for a type.  Behind a colon
+    of ours that type is empty.
+    """
+    written = []
+    if what in ("attribute", "data", "property"):
+        lines[0] = f": {lines[0]}"
     for line in lines:
         section = re.fullmatch(r"(Cancellation|Thread safety|Source): (.)(.*)", line)
         if section:
-            unfolded += [f"{section[1]}:", f"    {section[2].upper()}{section[3]}"]
+            header, first, rest = section.groups()
+            # Calls and names are written as they are.
+            written += [f"{header}:", f"    {first if header == 'Source' else first.upper()}{rest}"]
+        elif written and written[-1] == "Returns:":
+            written.append(re.sub(r"^( +)", r"\1: ", line))
         else:
-            unfolded.append(line)
-    lines[:] = unfolded
+            written.append(line)
+    lines[:] = written
+
+
+def leave_out_internals(_app, _what, _name, obj, *_):
+    """Names without an underscore that users do not call: see above."""
+    summary = (inspect.getdoc(obj) or "").partition("\n")[0]
+    return True if summary.endswith("; internal.") else None
 
 
 def leave_out_arguments(_app, what, _name, obj, *_):
@@ -136,7 +157,8 @@ def leave_out_arguments(_app, what, _name, obj, *_):
 
 def setup(app):
     # Before napoleon, whose priority is 500.
-    app.connect("autodoc-process-docstring", unfold, priority=400)
+    app.connect("autodoc-process-docstring", for_napoleon, priority=400)
+    app.connect("autodoc-skip-member", leave_out_internals)
     app.connect("autodoc-process-signature", leave_out_arguments)
     app.add_directive("aiopip-error-tree", ErrorTree)
     app.add_directive("aiopip-errors", Errors)

@@ -29,6 +29,24 @@ DOCS = SOURCES / "docs"
 TUTORIAL = sorted((DOCS / "tutorial").glob("*.md"))
 PAGES = [SOURCES / "README.md", *sorted(DOCS.glob("**/*.md"))]
 
+MEMBERS = {
+    "ExitStatus": "core_dumped exit_code exited rusage signal signaled",
+    "Export": "name withdraw withdrawn",
+    "Lock": "SIZE_BYTES acquire acquire_nowait acquire_sync locked memory recover release",
+    "ReceivePipe": "aclose closed fileno receive",
+    "Region": "address cast close closed dtype nbytes readonly shape source strides view",
+    "RemoteRoot": "pid",
+    "Root": "__aenter__ abort events export kill_all max_tasks named_import named_import_nowait "
+    "signal_group spawn statistics task_group tasks wait_any wait_any_nowait",
+    "SendPipe": "aclose closed fileno send",
+    "SignalStream": "close",
+    "Task": "aclose kill loaded name named_import named_import_nowait pid pipid program resume "
+    "returncode send_signal shared status stderr stdin stdout stop terminate wait wait_nowait",
+    "TaskGroup": "__aenter__ cancel spawn tasks",
+    "ThisTask": "export named_import named_import_nowait named_import_sync pid pipid root signals",
+}
+"""What users may use of each class; what ends in "; internal." is for the package alone."""
+
 NOT_RUN = ("pip install", "cd ", "make ", "aiopip doctor")
 """What a reader does once, or what has tests of its own."""
 
@@ -195,6 +213,16 @@ def test_site_has_every_name_once(site: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_members_are_those_for_users(site: Path) -> None:
+    found: dict[str, set[str]] = {}
+    for entry in documented(site):
+        match = re.match(r"aiopip\.([A-Z]\w*)\.(\w+) py:", entry)
+        if match:
+            found.setdefault(match[1], set()).add(match[2])
+    assert found == {name: set(members.split()) for name, members in MEMBERS.items()}
+
+
+@pytest.mark.timeout(300)
 def test_every_error_has_its_text(site: Path) -> None:
     page = (site / "errors.html").read_text()
     for name, value in vars(aiopip).items():
@@ -209,6 +237,9 @@ def test_docstrings_are_sections(site: Path) -> None:
     for section in ("Cancellation", "Thread safety", "Source", "Raises", "Returns", "Parameters"):
         assert re.search(rf">{section}(<span class=\"colon\">:</span>)?</", page), section
     assert not re.search(r">(Thread safety|Source): ", page)
+    assert "<p>The name: the last part" in page, "what stands before a colon became a type"
+    assert "<p>The status: 0, 3, or -15" in page
+    assert re.search(r"<p>sigaction\(2\)", page), "calls are written as they are"
 
 
 def test_every_page_is_in_the_menu() -> None:
