@@ -274,7 +274,10 @@ def _last_lines(stderr: bytes) -> str:
 
 
 class WorkerDiedError(AiopipError, BrokenExecutor):
-    """A worker of a pool ended while it had work."""
+    """A worker of a pool ended while it had work.
+
+    Not raised yet: it is for pools, which are to come.
+    """
 
 
 class NotInitializedError(CallError, PermissionError):

@@ -115,7 +115,10 @@ def _why_no_python(libpython: str) -> str:
 
 
 class EntryNotFoundError(BadProgramError):
-    """The program has no function of the name that `entry` gives (ENOEXEC)."""
+    """The program has no function of the name that `entry` gives (ENOEXEC).
+
+    Not raised yet: it is for the option `entry` of spawn, which is to come.
+    """
 
     def __init__(self, program: str, entry: str) -> None:
         """Take the program and the function's name."""
