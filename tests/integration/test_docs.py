@@ -47,7 +47,7 @@ MEMBERS = {
 }
 """What users may use of each class; what ends in "; internal." is for the package alone."""
 
-NOT_RUN = ("pip install", "cd ", "make ", "aiopip doctor")
+NOT_RUN = ("pip install", "cd ", "make ", "aiopip doctor", "python3 -m venv", "source ")
 """What a reader does once, or what has tests of its own."""
 
 
