@@ -138,6 +138,18 @@ def test_programs_of_the_tutorial_print_what_it_says(page: Path, tmp_path: Path)
     assert not {name for name in files if name not in used}
 
 
+def test_programs_of_the_tutorial_are_typed(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="no mypy: pip install --group lint")
+    pytest.importorskip("numpy")
+    for page in TUTORIAL:
+        for block in blocks(page):
+            if block.file is not None and block.language == "python":
+                # Pages have files of the same name.
+                name = f"{page.stem}_{block.file}".replace("-", "_")
+                (tmp_path / name).write_text(block.text)
+    run(f"{sys.executable} -m mypy --strict --python-version 3.11 *.py", tmp_path)
+
+
 def test_the_shortest_program(tmp_path: Path) -> None:
     """That of the README, which says how it is compiled and run."""
     pytest.importorskip("numpy")
