@@ -92,7 +92,9 @@ class TaskGroup:
         """Start a program as a task of the group, as `Root.spawn` does.
 
         With `stderr=subprocess.PIPE` the last lines that a failed task has written there are in its
-        TaskFailed, whether somebody has received them or not.
+        TaskFailed, whether somebody has received them or not.  A pipe holds 64 KiB: a task that
+        writes more to one from which nobody receives waits.  Where more may come, receive it, or
+        hand over a file.
 
         Args:
             program: what to start.
