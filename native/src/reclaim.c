@@ -248,8 +248,10 @@ void reclaim_memory(struct core *core, int32_t pipid, enum core_side side)
         KILL_POINT(RECLAIM_UNMAPPED);
         if (!core->stopped)
             core_lock(core);
+        /* Who had the rest may have let go of it meanwhile (core_let_go): it is going all the same. */
+        enum memory_state rest = task->memory == MEMORY_PENDING ? MEMORY_PENDING : MEMORY_HELD;
         bool left = core_slot(core, pipid)->block || task->trimmed;
-        task->memory = result < 0 ? MEMORY_STUCK : left ? MEMORY_HELD : MEMORY_NONE;
+        task->memory = result < 0 ? MEMORY_STUCK : left ? rest : MEMORY_NONE;
         if (result < 0)
             atomic_fetch_add(&core->control->untracked, 1);
     }
@@ -262,7 +264,8 @@ static void reclaim(struct core *core, int32_t pipid)
 {
     core_lock(core);
     reclaim_memory(core, pipid, SIDE_REAPER);
-    core->tasks[pipid].aside = core->tasks[pipid].memory == MEMORY_HELD;
+    enum memory_state memory = core->tasks[pipid].memory;
+    core->tasks[pipid].aside = memory == MEMORY_HELD || memory == MEMORY_PENDING;
     core_unlock(core, SIDE_REAPER);
 }
 
