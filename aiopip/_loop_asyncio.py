@@ -72,6 +72,8 @@ class AsyncioLoop(Loop):
             try:
                 await anyio.lowlevel.checkpoint_if_cancelled()
             except asyncio.CancelledError as again:
+                if cancellation.__cause__ is not None:
+                    again.__cause__ = cancellation.__cause__  # see `join`
                 return again
         return cancellation
 
@@ -138,5 +140,5 @@ def _is_ours(error: BaseException | None) -> bool:
     while isinstance(error, asyncio.CancelledError):
         if error.args == (OURS,):
             return True
-        error = error.__context__
+        error = error.__context__ if sys.version_info < (3, 11) else None
     return False

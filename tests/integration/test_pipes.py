@@ -206,8 +206,9 @@ async def test_cancelled_aclose_kills_and_reaps(root: aiopip.Root) -> None:
 
 async def test_cancelled_aclose_is_no_failure_of_a_group(root: aiopip.Root) -> None:
     async with root.task_group() as group:
+        task = await group.spawn("sleep", "1000", stdout=PIPE)
         with anyio.move_on_after(0.01):
-            async with await group.spawn("sleep", "1000", stdout=PIPE) as task:
+            async with task:
                 pass
     assert task.returncode == -9
 

@@ -532,6 +532,29 @@ async def test_scope_of_anyio_and_group_end_in_one_iteration(stage: Stage, first
     await turns(3)
 
 
+@only("asyncio", reason="trio's cancellation is taken by the innermost scope, which is a group's")
+async def test_scope_of_anyio_and_nested_groups_end_in_one_iteration(stage: Stage) -> None:
+    """The errors of the inner one are raised with those of the outer one."""
+    raised: BaseException | None = None
+
+    def all_at_once() -> None:
+        stage.client.deliver(ended(1, FAILS), ended(0, FAILS))
+        scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        try:
+            async with stage.root.task_group(grace_s=3600) as outer:
+                await stage.member(outer)
+                async with stage.root.task_group(grace_s=3600) as inner:
+                    await stage.member(inner)
+                    stage.core.loop.call_later(0, all_at_once)
+                    await anyio.sleep(1000)
+        except BaseException as error:
+            raised = error
+            raise
+    assert joined(raised) == ([cancelled()], {0: 3, 1: 3})
+
+
 # The Root goes first
 
 
