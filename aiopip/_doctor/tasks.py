@@ -23,34 +23,20 @@ def check_native(facts: Facts) -> Finding:
 def check_root(facts: Facts) -> Finding | None:
     """Whether a Root opens."""
     why = facts.trial.root
-    if why is None:
-        return None
-    if not why:
-        return Finding("Root", "opens")
     advice = "No task can be started here; what is missing above may say why."
-    return Finding("Root", f"does not open: {why}", MISSING, advice)
+    return _tried("Root", "opens", why and f"does not open: {why}", MISSING, advice)
 
 
 def check_program(facts: Facts) -> Finding | None:
     """Whether a program of the system runs as a task."""
-    why = facts.trial.program
-    if why is None:
-        return None
-    if not why:
-        return Finding("task: true", "runs")
     advice = "Programs cannot be tasks here; what is missing above may say why."
-    return Finding("task: true", why, MISSING, advice)
+    return _tried("task: true", "runs", facts.trial.program, MISSING, advice)
 
 
 def check_python(facts: Facts) -> Finding | None:
     """Whether this Python runs as a task and gives its memory away."""
-    why = facts.trial.python
-    if why is None:
-        return None
-    if not why:
-        return Finding("task: this Python", "runs and exports")
     advice = "Python programs cannot be tasks with this interpreter, other programs can; see above."
-    return Finding("task: this Python", why, LIMITED, advice)
+    return _tried("task: this Python", "runs and exports", facts.trial.python, LIMITED, advice)
 
 
 def check_memory(facts: Facts) -> Finding | None:
@@ -69,13 +55,15 @@ def check_memory(facts: Facts) -> Finding | None:
 
 def check_crash(facts: Facts) -> Finding | None:
     """Whether the root survives a task that crashes."""
-    why = facts.trial.crash
+    advice = "A task that dies by a signal takes its root along; use Linux 6.1 or newer."
+    return _tried("task that crashes", "ends alone", facts.trial.crash, LIMITED, advice)
+
+
+def _tried(what: str, works: str, why: str | None, verdict: Verdict, advice: str) -> Finding | None:
+    """What a step of the trial says: None when it was not come to, why it failed, or empty."""
     if why is None:
         return None
-    if not why:
-        return Finding("task that crashes", "ends alone")
-    advice = "A task that dies by a signal takes its root along; use Linux 6.1 or newer."
-    return Finding("task that crashes", why, LIMITED, advice)
+    return Finding(what, why, verdict, advice) if why else Finding(what, works)
 
 
 CHECKS = (check_native, check_root, check_program, check_python, check_memory, check_crash)
