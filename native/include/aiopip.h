@@ -23,7 +23,7 @@ extern "C" {
 #define AIOPIP_API __attribute__((visibility("default")))
 
 /* The version of everything that a root and its tasks share in memory. */
-#define AIOPIP_ABI_VERSION 3
+#define AIOPIP_ABI_VERSION 4
 
 #define AIOPIP_MAX_TASKS 4096
 #define AIOPIP_MAX_NDIM 64
@@ -55,6 +55,37 @@ struct aiopip_options {
     const char *launcher; /* absolute path of aiopip-python; NULL: a non-PIE Python is refused */
 };
 
+/* Which of the options below count. */
+enum aiopip_option {
+    AIOPIP_OPTION_UMASK = 1,
+    AIOPIP_OPTION_NICE = 2,
+    AIOPIP_OPTION_SIGMASK = 4,
+};
+
+/* A resource limit of a task: setrlimit(2). */
+struct aiopip_limit {
+    int32_t resource;
+    uint32_t keeps_hard; /* 1: the hard limit stays as it is */
+    uint64_t soft;       /* UINT64_MAX: none */
+    uint64_t hard;
+};
+
+/* What is asked for seldom.  An option that is 0 or NULL is not given, but for those of enum
+ * aiopip_option. */
+struct aiopip_spawn_options {
+    uint32_t given; /* enum aiopip_option */
+    uint32_t umask;
+    int32_t nice;     /* the value itself, -20 to 19 */
+    uint64_t sigmask; /* bit 0: signal 1 */
+    const uint64_t
+        *cpus; /* a set, as sched_setaffinity(2) has it; bytes: a multiple of 8, to 1024 */
+    size_t cpu_bytes;
+    const struct aiopip_limit *limits;
+    size_t limit_count;
+    const char *name;   /* of comm: up to 15 bytes count */
+    size_t stack_bytes; /* of its first thread, and its soft limit; from 256 KiB on */
+};
+
 /* One task to start.  Everything is copied before aiopip_spawn() returns. */
 struct aiopip_spawn_request {
     const char *program; /* a path, or a name that is searched in path_list when without '/' */
@@ -70,6 +101,7 @@ struct aiopip_spawn_request {
     int32_t pipid;         /* the slot wanted, or AIOPIP_PIPID_ANY: the lowest free one */
     uint32_t flags;        /* enum aiopip_spawn_flags */
     int32_t process_group; /* one to join, or 0 for one of its own */
+    const struct aiopip_spawn_options *options; /* or NULL */
 };
 
 enum aiopip_event_kind {
@@ -111,7 +143,8 @@ enum aiopip_failure {
     AIOPIP_FAILED_MAPPINGS, /* too few of vm.max_map_count left (ENOMEM); detail: "used of limit" */
     AIOPIP_FAILED_MEMORY,   /* mmap for stack or loader; detail: what */
     AIOPIP_FAILED_CLONE,    /* clone: EAGAIN (RLIMIT_NPROC, pids.max), ENOMEM */
-    AIOPIP_FAILED_OPTIONS,  /* another option in the child: process_group ...; detail: its name */
+    AIOPIP_FAILED_OPTIONS,  /* another option: process_group ...; detail: its name, or name[number]
+                             * where it has several parts */
     AIOPIP_FAILED_WATCH,    /* no descriptor left to watch it with: EMFILE (RLIMIT_NOFILE) */
     AIOPIP_FAILED_CANCELLED, /* aiopip_cancel() before it was started (ECANCELED) */
     AIOPIP_FAILED_LIBPYTHON, /* a non-PIE Python without its library (ENOEXEC); detail: its name,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * attributes.c: what a task takes over from the thread that asked for it.
+ * attributes.c: what a task takes over from the thread that asked for it, and what options put in place
+ * of that.
  */
 #include <errno.h>
 #include <string.h>
@@ -20,4 +21,94 @@ int attributes_read(struct thread_attributes *attributes)
     long result = sys4(SYS_sched_getattr, 0, (long)(uintptr_t)&attributes->scheduler,
                        sizeof attributes->scheduler, 0);
     return result < 0 ? (int)result : 0;
+}
+
+/* ---- The stack -------------------------------------------------------------------------------- */
+
+#define STACK_BYTES (8UL << 20)
+#define STACK_BYTES_MIN (256UL << 10)
+#define STACK_BYTES_MAX (64UL << 20) /* of what a limit asks for, which may be meant otherwise */
+
+/* The soft limit that the task will have. */
+static uint64_t stack_limit(const struct aiopip_spawn_options *options)
+{
+    struct rlimit limit;
+
+    for (size_t i = 0; options && i < options->limit_count; i++)
+        if (options->limits[i].resource == RLIMIT_STACK)
+            return options->limits[i].soft;
+    return getrlimit(RLIMIT_STACK, &limit) < 0 ? STACK_BYTES : limit.rlim_cur;
+}
+
+/* As much as the user's processes get, within reason; or as was asked for. */
+size_t attributes_stack(const struct aiopip_spawn_request *request)
+{
+    const struct aiopip_spawn_options *options = request->options;
+    uint64_t wanted = options ? options->stack_bytes : 0;
+
+    if (!wanted) {
+        wanted = stack_limit(options);
+        wanted = wanted > STACK_BYTES_MAX ? STACK_BYTES : wanted;
+    }
+    wanted = wanted < STACK_BYTES_MIN ? STACK_BYTES_MIN : wanted;
+    return wanted > SIZE_MAX - ARCH_PAGE ? SIZE_MAX : align_up(wanted, ARCH_PAGE);
+}
+
+/* ---- What the child applies ------------------------------------------------------------------- */
+
+/* The user's limits, unless the user has changed what the core made of them. */
+static void set_limits(struct core *core, struct task_start *child)
+{
+    struct rlimit data, files;
+
+    getrlimit(RLIMIT_DATA, &data);
+    child->data_limit = (struct kernel_rlimit){data.rlim_cur, data.rlim_max};
+    getrlimit(RLIMIT_NOFILE, &files);
+    if (core->raised_file_limit && files.rlim_cur == core->raised_file_limit) {
+        rlim_t soft = core->file_limit.rlim_cur;
+        child->set_file_limit = 1;
+        child->file_limit.soft = soft < files.rlim_max ? soft : files.rlim_max;
+        child->file_limit.hard = files.rlim_max;
+    }
+}
+
+/* The spawner's attributes need not be set: the child has them. */
+static void set_scheduling(struct core *core, const struct request *request,
+                           struct task_start *child)
+{
+    const struct aiopip_spawn_options *options = request->spawn.options;
+    const struct thread_attributes *wanted = &request->attributes;
+    const struct thread_attributes *mine = &core->spawner_attributes;
+
+    if (options && options->cpu_bytes) {
+        child->set_affinity = 1;
+        child->affinity_bytes = (uint32_t)options->cpu_bytes;
+        memcpy(child->affinity, options->cpus, options->cpu_bytes);
+    } else if (memcmp(wanted->affinity, mine->affinity, sizeof mine->affinity) != 0) {
+        child->set_affinity = 1;
+        child->affinity_bytes = wanted->affinity_bytes;
+        memcpy(child->affinity, wanted->affinity, sizeof child->affinity);
+    }
+    if (memcmp(&wanted->scheduler, &mine->scheduler, sizeof mine->scheduler) != 0) {
+        child->set_scheduler = 1;
+        child->scheduler = wanted->scheduler;
+    }
+}
+
+void attributes_set(struct core *core, const struct request *request, struct task_start *child)
+{
+    const struct aiopip_spawn_request *spawn = &request->spawn;
+    const struct aiopip_spawn_options *options = spawn->options;
+    const char *slash = strrchr(spawn->program, '/');
+    const char *name = slash ? slash + 1 : spawn->program;
+
+    child->flags = spawn->flags;
+    child->process_group = spawn->process_group;
+    child->reset_handlers = !core->has_clone3;
+    child->signal_mask = options && options->given & AIOPIP_OPTION_SIGMASK
+                             ? options->sigmask
+                             : request->attributes.signal_mask;
+    set_limits(core, child);
+    set_scheduling(core, request, child);
+    strncpy(child->comm, options && options->name ? options->name : name, sizeof child->comm - 1);
 }

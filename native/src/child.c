@@ -36,12 +36,17 @@ static __attribute__((noreturn)) void fail(struct task_block *block, enum aiopip
     leave();
 }
 
-/* The option's name is a text of this library, which is where the root reads it, too. */
+void child_fail_option(struct task_block *block, const char *option, int part, long error)
+{
+    block->failed_option = option;
+    block->failed_part = part;
+    fail(block, AIOPIP_FAILED_OPTIONS, error);
+}
+
 static __attribute__((noreturn)) void fail_option(struct task_block *block, const char *option,
                                                   long error)
 {
-    block->failed_option = option;
-    fail(block, AIOPIP_FAILED_OPTIONS, error);
+    child_fail_option(block, option, CHILD_NO_PART, error);
 }
 
 /* Handlers are the root's functions: none may run here.  clone3 has reset them; the legacy call has
@@ -124,6 +129,8 @@ static void set_limits(struct task_block *block)
     set_limit(block, RESOURCE_DATA, &no_break);
     if (block->start.set_file_limit)
         set_limit(block, RESOURCE_NOFILE, &block->start.file_limit);
+    if (block->start.options)
+        child_limit(block);
 }
 
 /* The spawner's attributes are not those of the thread that asked for the task. */
@@ -136,11 +143,13 @@ static void set_scheduling(struct task_block *block)
         result = sys3(SYS_sched_setaffinity, 0, (long)start->affinity_bytes,
                       (long)(uintptr_t)start->affinity);
     if (result < 0)
-        fail_option(block, "affinity", result);
+        fail_option(block, "cpu", result);
     if (start->set_scheduler)
         result = sys3(SYS_sched_setattr, 0, (long)(uintptr_t)&start->scheduler, 0);
     if (result < 0)
         fail_option(block, "scheduling", result);
+    if (start->options)
+        child_renice(block);
 }
 
 /* Wait until SIGSTOP is pending here; spawner.c says why.  It may have been sent while this thread was
@@ -180,6 +189,8 @@ void child_main(void *argument)
     place_descriptors(block);
     if (start->cwd && (result = sys1(SYS_chdir, (long)(uintptr_t)start->cwd)) < 0)
         fail(block, AIOPIP_FAILED_CWD, result);
+    if (start->options && start->options->given & AIOPIP_OPTION_UMASK)
+        sys1(SYS_umask, start->options->umask);
     set_limits(block);
     set_scheduling(block);
     sys2(SYS_prctl, PR_SET_NAME, (long)(uintptr_t)start->comm);

@@ -7,11 +7,24 @@
 
 #include "shared.h"
 
+#define CHILD_NO_PART (-1)
+#define HIDDEN __attribute__((visibility("hidden")))
+
 /* The first function of a task, on the task's stack: applies block->start, reports and enters
  * ld.so; or reports what failed and exits with 127.  argument: struct task_block *. */
-__attribute__((visibility("hidden"))) void child_main(void *argument);
+HIDDEN void child_main(void *argument);
 
 /* All that a child does which is there to be stopped: it stops itself.  argument: struct control *. */
-__attribute__((visibility("hidden"))) void child_stop(void *argument);
+HIDDEN void child_stop(void *argument);
 
+/* Report that an option cannot be applied, and end.  The option's name is a text of this library,
+ * which is where the root reads it, too; part: which of its parts, or CHILD_NO_PART. */
+HIDDEN __attribute__((noreturn)) void child_fail_option(struct task_block *block,
+                                                        const char *option, int part, long error);
+
+/* child_options.c: apply block->start.options, which are given. */
+HIDDEN void child_limit(struct task_block *block);
+HIDDEN void child_renice(struct task_block *block);
+
+#undef HIDDEN
 #endif

@@ -10,6 +10,7 @@
 
 #include "core.h"
 #include "holds.h"
+#include "options.h"
 
 /* ---- Spawning --------------------------------------------------------------------------------- */
 
@@ -30,7 +31,7 @@ static size_t length(const char *text)
 static struct request *copy_request(const struct aiopip_spawn_request *spawn)
 {
     size_t bytes = length(spawn->program) + spawn->argv_bytes + spawn->envp_bytes +
-                   length(spawn->path_list) + length(spawn->cwd);
+                   length(spawn->path_list) + length(spawn->cwd) + options_bytes(spawn->options);
     struct request *request = malloc(sizeof *request + bytes);
 
     if (!request)
@@ -38,6 +39,8 @@ static struct request *copy_request(const struct aiopip_spawn_request *spawn)
     char *at = request->store;
     request->next = NULL;
     request->spawn = *spawn;
+    request->spawn.options = options_copy(spawn->options, at);
+    at += options_bytes(spawn->options);
     request->spawn.program = keep(&at, spawn->program, length(spawn->program));
     request->spawn.argv = keep(&at, spawn->argv, spawn->argv_bytes);
     request->spawn.envp = keep(&at, spawn->envp, spawn->envp_bytes);
@@ -105,7 +108,8 @@ int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *spawn
 
     if (core->pid != getpid())
         return -ESRCH;
-    if (spawn->pipid < AIOPIP_PIPID_ANY || spawn->pipid >= (int32_t)core->control->max_tasks)
+    if (spawn->pipid < AIOPIP_PIPID_ANY || spawn->pipid >= (int32_t)core->control->max_tasks ||
+        options_check(spawn->options) < 0)
         return -EINVAL;
     struct request *request = copy_request(spawn);
     if (!request)

@@ -82,7 +82,7 @@ struct request {
     struct thread_attributes attributes;
     uint64_t generation;
     int32_t pipid;
-    char store[];
+    _Alignas(16) char store[];
 };
 
 enum memory_state {
@@ -279,6 +279,8 @@ int probe_core(struct aiopip_client *client, const char *path);
 
 /* attributes.c */
 int attributes_read(struct thread_attributes *attributes);
+size_t attributes_stack(const struct aiopip_spawn_request *request);
+void attributes_set(struct core *core, const struct request *request, struct task_start *child);
 
 /* window.c */
 int window_reserve(struct control *control);

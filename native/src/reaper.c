@@ -160,7 +160,10 @@ static void read_failure(struct core *core, int32_t pipid)
                          : failure == AIOPIP_FAILED_OPTIONS ? slot->block->failed_option
                                                             : "";
 
-    program_fail(&task->failure, failure, 0, "%s", detail);
+    if (failure == AIOPIP_FAILED_OPTIONS && slot->block->failed_part >= 0)
+        program_fail(&task->failure, failure, 0, "%s[%d]", detail, slot->block->failed_part);
+    else
+        program_fail(&task->failure, failure, 0, "%s", detail);
     task->error = atomic_load(&slot->error);
 }
 

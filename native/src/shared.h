@@ -232,6 +232,7 @@ struct task_start {
     struct kernel_sched_attr scheduler;
     uint64_t affinity[128]; /* 8192 processors */
     char comm[16];
+    struct aiopip_spawn_options *options; /* the task's own copy, or NULL */
 };
 
 /* The top of a task's stack mapping. */
@@ -249,6 +250,7 @@ struct task_block {
     uintptr_t spare_end;
     struct task_start start;
     const char *failed_option; /* task: before it reports AIOPIP_FAILED_OPTIONS */
+    int32_t failed_part;       /* task: likewise; -1: the option has no parts */
     _Atomic uint32_t gate;     /* futex; root: 1 when a task that shall be stopped may go on */
     struct outside outside[SHARED_OUTSIDE];
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */

@@ -14,6 +14,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "options.h"
+
 #define STRING_MAX (32 * ARCH_PAGE) /* MAX_ARG_STRLEN of execve */
 #define TOTAL_MIN (32 * ARCH_PAGE)
 #define TOTAL_MAX (6UL << 20) /* three quarters of the kernel's usual stack */
@@ -65,7 +67,7 @@ long stack_measure(const struct stack_content *content, size_t stack_bytes)
     bytes += strlen(content->preload) + strlen(content->program->libpython) +
              strlen(content->program->path) + strlen(loaded(content)) + strlen(argv0_of(content)) +
              strlen(content->image->path) + content->program->stored +
-             (request->cwd ? strlen(request->cwd) : 0) + 64;
+             (request->cwd ? strlen(request->cwd) : 0) + options_bytes(request->options) + 80;
     return (long)(bytes + RANDOM_BYTES + 64 + sizeof(uint64_t[STACK_AUXV_MAX + 8][2]) +
                   (LOADER_WORDS + extra_words(content) + 8) * sizeof(uintptr_t));
 }
@@ -162,6 +164,14 @@ static void push_auxv(struct cursor *cursor, const struct stack_content *content
     *cursor->words++ = 0;
 }
 
+static struct aiopip_spawn_options *push_options(struct cursor *cursor,
+                                                 const struct aiopip_spawn_options *options)
+{
+    cursor->strings -= options_bytes(options);
+    cursor->strings = (char *)((uintptr_t)cursor->strings & -16UL);
+    return options_copy(options, cursor->strings);
+}
+
 uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct task_block *block)
 {
     const struct aiopip_spawn_request *request = content->request;
@@ -183,8 +193,9 @@ uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct
     push_blob(&cursor, request->envp, request->envp_bytes, request->envc, 0);
     *cursor.words++ = 0;
     push_auxv(&cursor, content, block);
-    /* The child reads it when the request may be gone. */
+    /* The child reads these when the request may be gone. */
     block->start.cwd = request->cwd ? push(&cursor, request->cwd, strlen(request->cwd) + 1) : NULL;
+    block->start.options = push_options(&cursor, request->options);
     assert(cursor.strings >= (char *)cursor.words);
     return stack;
 }

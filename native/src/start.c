@@ -14,9 +14,7 @@
 #include "exports.h"
 #include "kill_points.h"
 
-#define MAPPINGS_A_TASK 32 /* while it loads, at most, when it is small */
-#define STACK_BYTES (8UL << 20)
-#define STACK_BYTES_MAX (64UL << 20)
+#define MAPPINGS_A_TASK 32       /* while it loads, at most, when it is small */
 #define STACK_ROOM (128UL << 10) /* that a program has at least, beyond arguments and block */
 #define CLONE_FLAGS (KERNEL_CLONE_VM | KERNEL_CLONE_PIDFD | KERNEL_CLONE_CHILD_SETTID)
 
@@ -32,17 +30,6 @@ struct start {
     int fetched[3];
 };
 
-/* As much as the user's processes get, within reason. */
-static size_t stack_size(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_STACK, &limit) < 0 || limit.rlim_cur > STACK_BYTES_MAX)
-        return STACK_BYTES;
-    size_t bytes = align_up(limit.rlim_cur, ARCH_PAGE);
-    return bytes < 2 * STACK_ROOM ? 2 * STACK_ROOM : bytes;
-}
-
 static int build_memory(struct start *start)
 {
     struct core *core = start->core;
@@ -52,10 +39,12 @@ static int build_memory(struct start *start)
                                     .request = &start->request->spawn,
                                     .image = start->image,
                                     .auxv = core->auxv};
-    size_t stack_bytes = stack_size();
+    size_t stack_bytes = attributes_stack(&start->request->spawn);
     long needed = stack_measure(&content, stack_bytes);
     uintptr_t image_at;
 
+    if (stack_bytes > core->control->window_bytes / 2)
+        return program_fail(start->error, AIOPIP_FAILED_OPTIONS, ENOMEM, "stack_bytes");
     if (needed < 0 || (size_t)needed + SHARED_BLOCK_BYTES + STACK_ROOM > stack_bytes)
         return program_fail(start->error, AIOPIP_FAILED_ARGUMENTS, E2BIG, "%s",
                             start->request->spawn.program);
@@ -97,42 +86,6 @@ static int fetch_descriptors(struct start *start)
         sources[i] = source < 0 ? -1 : (int32_t)source;
     }
     return 0;
-}
-
-static void set_options(struct start *start)
-{
-    struct core *core = start->core;
-    struct task_start *child = &start->block->start;
-    const struct thread_attributes *wanted = &start->request->attributes;
-    const struct thread_attributes *mine = &core->spawner_attributes;
-    const char *argv0 = start->request->spawn.program;
-    const char *base = strrchr(argv0, '/') ? strrchr(argv0, '/') + 1 : argv0;
-    struct rlimit data, files;
-
-    child->flags = start->request->spawn.flags;
-    child->process_group = start->request->spawn.process_group;
-    child->reset_handlers = !core->has_clone3;
-    child->signal_mask = wanted->signal_mask;
-    getrlimit(RLIMIT_DATA, &data);
-    child->data_limit = (struct kernel_rlimit){data.rlim_cur, data.rlim_max};
-    /* The user's limit, unless the user has changed what the core made of it. */
-    getrlimit(RLIMIT_NOFILE, &files);
-    if (core->raised_file_limit && files.rlim_cur == core->raised_file_limit) {
-        rlim_t soft = core->file_limit.rlim_cur;
-        child->set_file_limit = 1;
-        child->file_limit.soft = soft < files.rlim_max ? soft : files.rlim_max;
-        child->file_limit.hard = files.rlim_max;
-    }
-    if (memcmp(wanted->affinity, mine->affinity, sizeof mine->affinity) != 0) {
-        child->set_affinity = 1;
-        child->affinity_bytes = wanted->affinity_bytes;
-        memcpy(child->affinity, wanted->affinity, sizeof child->affinity);
-    }
-    if (memcmp(&wanted->scheduler, &mine->scheduler, sizeof mine->scheduler) != 0) {
-        child->set_scheduler = 1;
-        child->scheduler = wanted->scheduler;
-    }
-    strncpy(child->comm, base, sizeof child->comm - 1);
 }
 
 /* The child starts below what was built, on its own stack. */
@@ -211,7 +164,7 @@ static int prepare(struct start *start)
                             (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
     if ((result = build_memory(start)) < 0 || (result = fetch_descriptors(start)) < 0)
         return result;
-    set_options(start);
+    attributes_set(core, start->request, &start->block->start);
     open_memory(start);
     return 0;
 }

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * options.c: see options.h.  They are copied twice: for the request that waits for its turn, and onto
+ * the task's stack, where the child reads them when the request is gone.
+ */
+#include "options.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "shared.h"
+
+#define ALIGNMENT 16UL
+#define CPU_BYTES_MAX sizeof(((struct task_start *)0)->affinity)
+
+static size_t text_bytes(const char *text)
+{
+    return text ? strlen(text) + 1 : 0;
+}
+
+int options_check(const struct aiopip_spawn_options *options)
+{
+    if (options && (options->cpu_bytes > CPU_BYTES_MAX || options->cpu_bytes % sizeof(uint64_t)))
+        return -EINVAL;
+    return 0;
+}
+
+size_t options_bytes(const struct aiopip_spawn_options *options)
+{
+    if (!options)
+        return 0;
+    return align_up(sizeof *options, ALIGNMENT) + align_up(options->cpu_bytes, ALIGNMENT) +
+           align_up(options->limit_count * sizeof *options->limits, ALIGNMENT) +
+           align_up(text_bytes(options->name), ALIGNMENT);
+}
+
+/* Copy a part, and go on behind it.  One that is not given stays NULL. */
+static void *put(char **at, const void *part, size_t bytes)
+{
+    char *start = *at;
+
+    if (!part)
+        return NULL;
+    *at += align_up(bytes, ALIGNMENT);
+    return memcpy(start, part, bytes);
+}
+
+struct aiopip_spawn_options *options_copy(const struct aiopip_spawn_options *options, void *place)
+{
+    char *at = place;
+
+    if (!options)
+        return NULL;
+    struct aiopip_spawn_options *copy = put(&at, options, sizeof *options);
+    copy->cpus = put(&at, options->cpus, options->cpu_bytes);
+    copy->limits = put(&at, options->limits, options->limit_count * sizeof *options->limits);
+    copy->name = put(&at, options->name, text_bytes(options->name));
+    return copy;
+}

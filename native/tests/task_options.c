@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * task_options.c: looks whether an option has had its effect: task_options WHAT VALUE...
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "check.h"
+
+static unsigned long number(const char *text)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 0);
+
+    CHECK(*text && !*end);
+    return value;
+}
+
+static void check_umask(char **values)
+{
+    CHECK_EQUAL(umask(0), number(values[0]));
+}
+
+static void check_nice(char **values)
+{
+    CHECK_EQUAL(getpriority(PRIO_PROCESS, 0), atoi(values[0]));
+}
+
+/* RESOURCE SOFT HARD */
+static void check_limit(char **values)
+{
+    struct rlimit limit;
+
+    CHECK(getrlimit((__rlimit_resource_t)number(values[0]), &limit) == 0);
+    CHECK_EQUAL(limit.rlim_cur, number(values[1]));
+    CHECK_EQUAL(limit.rlim_max, number(values[2]));
+}
+
+static void check_cpu(char **values)
+{
+    cpu_set_t set;
+
+    CHECK(sched_getaffinity(0, sizeof set, &set) == 0);
+    CHECK_EQUAL(CPU_COUNT(&set), 1);
+    CHECK(CPU_ISSET(number(values[0]), &set));
+}
+
+/* The mask's first word. */
+static void check_sigmask(char **values)
+{
+    sigset_t set;
+
+    CHECK(sigprocmask(SIG_BLOCK, NULL, &set) == 0);
+    CHECK_EQUAL(*(uint64_t *)&set, number(values[0]));
+}
+
+static void check_name(char **values)
+{
+    char name[16];
+
+    CHECK(prctl(PR_GET_NAME, name) == 0);
+    CHECK(strcmp(name, values[0]) == 0);
+}
+
+static void check_stack(char **values)
+{
+    size_t wanted = number(values[0]), bytes;
+    pthread_attr_t attributes;
+    struct rlimit limit;
+    void *start;
+
+    CHECK(getrlimit(RLIMIT_STACK, &limit) == 0);
+    CHECK_EQUAL(limit.rlim_cur, wanted);
+    CHECK_EQUAL(pthread_getattr_np(pthread_self(), &attributes), 0);
+    CHECK_EQUAL(pthread_attr_getstack(&attributes, &start, &bytes), 0);
+    pthread_attr_destroy(&attributes);
+    CHECK(bytes <= wanted && bytes > wanted - (128UL << 10));
+    *(volatile char *)start = 1;
+}
+
+static const struct {
+    const char *name;
+    void (*check)(char **values);
+} checks[] = {
+    {"umask", check_umask},     {"nice", check_nice}, {"limit", check_limit}, {"cpu", check_cpu},
+    {"sigmask", check_sigmask}, {"name", check_name}, {"stack", check_stack},
+};
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 2 && i < sizeof checks / sizeof *checks; i++)
+        if (strcmp(checks[i].name, argv[1]) == 0) {
+            checks[i].check(argv + 2);
+            return 0;
+        }
+    return 2;
+}

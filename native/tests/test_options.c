@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * test_options.c: options that are given seldom: task_options looks whether they have had their effect,
+ * and what cannot be applied fails by its name.
+ */
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "tasks.h"
+
+static aiopip_client *client;
+
+static struct aiopip_event run(const struct aiopip_spawn_options *options, const char *const *argv)
+{
+    struct aiopip_spawn_request request = plain_request(task_program("options"));
+    struct spawned task;
+    int result;
+
+    request.options = options;
+    while ((result = spawn_request(client, request, argv, NULL, &task)) == -EAGAIN)
+        await(client, 0, AIOPIP_EVENT_RECLAIMED);
+    CHECK_EQUAL(result, 0);
+    return await(client, task.generation, TASKS_THE_END);
+}
+
+/* task_options finds what the words say. */
+#define FINDS(options, ...)                                         \
+    do {                                                            \
+        const char *const words[] = {"options", __VA_ARGS__, NULL}; \
+        struct aiopip_event end = run(options, words);              \
+        CHECK_EQUAL(end.kind, AIOPIP_EVENT_EXITED);                 \
+        CHECK_EQUAL(end.wait_status, 0);                            \
+    } while (0)
+
+static void fails(const struct aiopip_spawn_options *options, const char *name, int error)
+{
+    const char *const words[] = {"options", NULL};
+    struct aiopip_event end = run(options, words);
+
+    CHECK_EQUAL(end.kind, AIOPIP_EVENT_FAILED);
+    CHECK_EQUAL(end.failure, AIOPIP_FAILED_OPTIONS);
+    CHECK_EQUAL(end.error, error);
+    CHECK(strcmp(end.detail, name) == 0);
+}
+
+static const char *text_of(uint64_t value)
+{
+    static char texts[4][24];
+    static int next;
+
+    next = (next + 1) % 4;
+    snprintf(texts[next], sizeof texts[next], "%llu", (unsigned long long)value);
+    return texts[next];
+}
+
+static void test_umask(void)
+{
+    mode_t before = umask(022);
+    struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_UMASK, .umask = 0137};
+
+    FINDS(NULL, "umask", "022");
+    FINDS(&options, "umask", "0137");
+    options.umask = 0;
+    FINDS(&options, "umask", "0");
+    CHECK_EQUAL(umask(before), 022);
+}
+
+static void test_nice(void)
+{
+    struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_NICE, .nice = 7};
+
+    FINDS(&options, "nice", "7");
+    CHECK_EQUAL(getpriority(PRIO_PROCESS, 0), 0);
+    CHECK(setpriority(PRIO_PROCESS, 0, 3) == 0); /* this thread's */
+    FINDS(NULL, "nice", "3");
+    FINDS(&options, "nice", "7");
+    CHECK(setpriority(PRIO_PROCESS, 0, 0) == 0 || geteuid() != 0);
+}
+
+static void test_limits(void)
+{
+    const struct aiopip_limit limits[] = {{RLIMIT_CORE, 1, 4096, 0},
+                                          {RLIMIT_FSIZE, 0, 1 << 20, 2 << 20}};
+    const struct aiopip_spawn_options options = {.limits = limits, .limit_count = 2};
+    struct rlimit before;
+
+    CHECK(getrlimit(RLIMIT_CORE, &before) == 0);
+    FINDS(&options, "limit", text_of(RLIMIT_CORE), "4096", text_of(before.rlim_max));
+    FINDS(&options, "limit", text_of(RLIMIT_FSIZE), "1048576", "2097152");
+}
+
+/* The core itself changes these two: see child.c and core.c. */
+static void test_limits_that_the_core_uses(void)
+{
+    struct aiopip_limit limit = {RLIMIT_DATA, 0, 1UL << 60, 1UL << 61};
+    const struct aiopip_spawn_options options = {.limits = &limit, .limit_count = 1};
+
+    FINDS(&options, "limit", text_of(RLIMIT_DATA), text_of(1UL << 60), text_of(1UL << 61));
+    limit = (struct aiopip_limit){RLIMIT_NOFILE, 0, 77, 99};
+    FINDS(&options, "limit", text_of(RLIMIT_NOFILE), "77", "99");
+    limit = (struct aiopip_limit){RLIMIT_DATA, 0, 2, 1};
+    fails(&options, "rlimits[2]", EINVAL);
+}
+
+static void test_limit_that_cannot_be(void)
+{
+    struct aiopip_limit limit = {RLIMIT_NOFILE, 0, 20, 10};
+    const struct aiopip_spawn_options options = {.limits = &limit, .limit_count = 1};
+
+    fails(&options, "rlimits[7]", EINVAL);
+    limit.resource = 4711;
+    fails(&options, "rlimits[4711]", EINVAL);
+}
+
+static void test_cpu(void)
+{
+    uint64_t set[4] = {0};
+    struct aiopip_spawn_options options = {.cpus = set, .cpu_bytes = sizeof set};
+    cpu_set_t ours;
+    size_t chosen = 0;
+
+    CHECK(sched_getaffinity(0, sizeof ours, &ours) == 0);
+    while (!CPU_ISSET(chosen, &ours))
+        chosen++;
+    fails(&options, "cpu", EINVAL);
+    set[chosen / 64] = 1UL << chosen % 64;
+    FINDS(&options, "cpu", text_of(chosen));
+}
+
+static void test_sigmask(void)
+{
+    struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_SIGMASK,
+                                           .sigmask = 1UL << 63 | 2};
+    sigset_t set, before;
+
+    FINDS(&options, "sigmask", text_of(options.sigmask));
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    CHECK(sigprocmask(SIG_BLOCK, &set, &before) == 0);
+    options.sigmask = 0;
+    FINDS(&options, "sigmask", "0");
+    FINDS(NULL, "sigmask", text_of(1UL << (SIGUSR1 - 1)));
+    CHECK(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
+}
+
+static void test_name(void)
+{
+    struct aiopip_spawn_options options = {.name = "another"};
+
+    FINDS(&options, "name", "another");
+    options.name = "longer than a name is";
+    FINDS(&options, "name", "longer than a n");
+}
+
+static void test_stack(void)
+{
+    struct aiopip_spawn_options options = {.stack_bytes = 200UL << 20};
+    const struct aiopip_limit limit = {RLIMIT_STACK, 1, 1 << 20, 0};
+    const struct aiopip_spawn_options limits = {.limits = &limit, .limit_count = 1};
+
+    FINDS(&options, "stack", text_of(200UL << 20));
+    options.stack_bytes = 512 << 10;
+    FINDS(&options, "stack", text_of(512 << 10));
+    FINDS(&limits, "stack", text_of(1 << 20));
+    options.stack_bytes = 1UL << 50;
+    fails(&options, "stack_bytes", ENOMEM);
+    options.stack_bytes = SIZE_MAX;
+    fails(&options, "stack_bytes", ENOMEM);
+}
+
+static void test_what_makes_no_sense_is_refused(void)
+{
+    uint64_t set[256] = {1};
+    struct aiopip_spawn_options options = {.cpus = set, .cpu_bytes = sizeof set};
+    struct aiopip_spawn_request request = plain_request(task_program("options"));
+    const char *const words[] = {"options", NULL};
+    struct spawned task;
+
+    request.options = &options;
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
+    options.cpu_bytes = 4;
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
+}
+
+int main(void)
+{
+    client = open_client(1000);
+    RUN(test_umask);
+    RUN(test_nice);
+    RUN(test_limits);
+    RUN(test_limits_that_the_core_uses);
+    RUN(test_limit_that_cannot_be);
+    RUN(test_cpu);
+    RUN(test_sigmask);
+    RUN(test_name);
+    RUN(test_stack);
+    RUN(test_what_makes_no_sense_is_refused);
+    CHECK_SOON(statistics_of(client).reclaiming == 0);
+    CHECK_EQUAL(mappings_of_tasks(), 0);
+    close_client(client);
+    return 0;
+}
