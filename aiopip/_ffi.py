@@ -7,6 +7,7 @@ an errno, which the callers turn into errors.  All of a `Client` is for the loop
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import os
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiopip._native import CData
+    from aiopip._options import PackedOptions
     from aiopip._request import SpawnRequest
 
 BATCH = 64
@@ -346,7 +348,11 @@ class Client:
         into.pipid = request.pipid
         into.flags = request.flags
         into.process_group = request.process_group
+        # The memory of rare options, which lives as long as this call.
+        kept = None if request.options is None else _place_options(into, request.options)
         result = lib.aiopip_spawn(self._client, into, self._pipid, self._generation)
+        if kept is not None:
+            into.options = ffi.NULL
         return result, self._pipid[0], self._generation[0]
 
     def cancel(self, pipid: int, generation: int) -> int:
@@ -417,6 +423,28 @@ class Client:
             has_kcmp=bool(raw.has_kcmp),
             loader_tracked=bool(raw.loader_tracked),
         )
+
+
+def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
+    """Have a request point to options; what is returned has to live as long as it does."""
+    cpus = ffi.from_buffer("char[]", packed.cpus)
+    limits = ffi.new(
+        "struct aiopip_limit[]", [dataclasses.astuple(limit) for limit in packed.limits]
+    )
+    name = ffi.NULL if packed.name is None else ffi.from_buffer("char[]", packed.name)
+    options = ffi.new("struct aiopip_spawn_options *")
+    options.given = packed.given
+    options.umask = packed.umask
+    options.nice = packed.nice
+    options.sigmask = packed.sigmask
+    options.cpus = ffi.cast("uint64_t *", cpus)
+    options.cpu_bytes = len(packed.cpus)
+    options.limits = limits
+    options.limit_count = len(packed.limits)
+    options.name = name
+    options.stack_bytes = packed.stack_bytes
+    into.options = options
+    return cpus, limits, name, options
 
 
 def open_client(max_tasks: int, preload: str, probe: str, launcher: str) -> Client | int:

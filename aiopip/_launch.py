@@ -157,7 +157,10 @@ class Launcher:
         result, pipid, generation = self._client.spawn(launch.request)
         if result < 0:
             return result
-        launch.state = TaskState(pipid, generation, launch.request.program_text, launch.member)
+        request = launch.request
+        launch.state = TaskState(
+            pipid, generation, request.program_text, launch.member, request.given_name
+        )
         if launch.member is not None:
             launch.member.group.live.add(launch.state)
         self._live[launch.state.key] = launch.state

@@ -10,10 +10,14 @@ import enum
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiopip._errors import InvalidArgumentError, whole_number
+from aiopip._options import PackedOptions, RareOptions, pack_options
 from aiopip._spawn_errors import ProgramNotFoundError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Environment = Mapping[str, str] | Mapping[bytes, bytes] | Mapping[str | bytes, str | bytes]
@@ -62,6 +66,7 @@ class SpawnRequest:
         pipid: the slot wanted, or PIPID_ANY.
         flags: what is asked for beyond that.
         process_group: the group to join, 0 for one of its own; with PROCESS_GROUP.
+        options: what is given seldom, None when none of it was.
     """
 
     program: bytes
@@ -75,6 +80,7 @@ class SpawnRequest:
     pipid: int
     flags: SpawnFlags
     process_group: int
+    options: PackedOptions | None
 
     @property
     def program_text(self) -> str:
@@ -87,9 +93,11 @@ class SpawnRequest:
         return None if self.path_list is None else os.fsdecode(self.path_list[:-1])
 
     @property
-    def name(self) -> str:
-        """What the task is called: the last part of the program's path."""
-        return self.program_text.rpartition("/")[2]
+    def given_name(self) -> str | None:
+        """What the task shall be called, None for the last part of the program's path."""
+        if self.options is None or self.options.name is None:
+            return None
+        return os.fsdecode(self.options.name[:-1])
 
 
 def pack(
@@ -105,6 +113,7 @@ def pack(
     new_session: bool = False,
     process_group: int | None = None,
     stopped: bool = False,
+    **rare: Unpack[RareOptions],
 ) -> SpawnRequest:
     """Check and pack the arguments of one spawn.
 
@@ -138,6 +147,7 @@ def pack(
             }
         ),
         process_group=_pack_group(process_group, new_session),
+        options=pack_options(rare) if rare else None,
     )
 
 

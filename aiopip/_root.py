@@ -22,13 +22,14 @@ from aiopip._spawn import spawn
 from aiopip._task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
     from aiopip._events import EventStream
     from aiopip._exports import Export
+    from aiopip._options import Limit, RareOptions
     from aiopip._region import Region
     from aiopip._request import Environment, Stdio, StrOrBytesPath
     from aiopip._statistics import RootStatistics
@@ -136,6 +137,13 @@ class Root:
         new_session: bool = False,
         process_group: int | None = None,
         stopped: bool = False,
+        cpu: int | Iterable[int] | None = None,
+        stack_bytes: int | None = None,
+        umask: int | None = None,
+        rlimits: Mapping[int, Limit] | None = None,
+        nice: int | None = None,
+        sigmask: Collection[int] | None = None,
+        name: str | bytes | None = None,
     ) -> Task:
         """Start a program as a task.
 
@@ -163,6 +171,25 @@ class Root:
                 join that: setpgid(2); this process's own by default.  Not with `new_session`.
             stopped: whether it is stopped (SIGSTOP) before the first instruction of its program;
                 `Task.resume()` lets it go.  Leaving the Root waits for it as for any other.
+            cpu: the processor, or the set of processors, that it may run on, by number from 0 on;
+                those of the calling thread by default.
+            stack_bytes: the size of its first thread's stack, and its soft RLIMIT_STACK; from
+                256 KiB on.  By default it is as large as that limit, 8 MiB where that is above
+                64 MiB.
+            umask: the permissions that files it makes do not get, 0 to 0o777; this process's by
+                default.
+            rlimits: `resource.RLIMIT_*` to a soft limit, whose hard one stays as it is, or to a
+                pair of soft and hard limit; `resource.RLIM_INFINITY` is none.  The others are as
+                in this process.  RLIMIT_AS and RLIMIT_DATA count the memory of root and tasks
+                together.
+            nice: its nice value, -20 to 19, itself and not what is added; the calling thread's by
+                default.
+            sigmask: the signals that are blocked in it; the calling thread's mask by default.
+            name: what `ps` shows as its name (comm), 1 to 15 bytes, and `Task.name`; the last part
+                of the program's path by default.
+
+        The child applies them in this order: session and process group; descriptors; `cwd`;
+        `umask`; limits; processors, scheduling, `nice`; name; signal mask.
 
         Returns:
             The task; it may have ended already.
@@ -173,8 +200,7 @@ class Root:
             NotExecutableError: a directory, or no permission (EACCES).
             PrivilegedProgramError: set-uid, set-gid or file capabilities (EPERM).
             NotPieError, BadProgramError: it cannot be a task (ENOEXEC).
-            SpawnOptionError: cwd, stdin, stdout, stderr or process_group cannot be used; its errno
-                says why.
+            SpawnOptionError: an option cannot be applied; `.option` names it, its errno says why.
             ArgumentsTooLongError: more than execve(2) takes (E2BIG).
             OutOfMappingsError: vm.max_map_count is nearly reached (ENOMEM).
             SlotBusyError: the PiP ID is taken, or none is free (EBUSY).
@@ -189,6 +215,25 @@ class Root:
 
         Source: `pip_task_spawn(3)`, execve(2)
         """
+        rare: RareOptions = {}
+        if (
+            cpu is not None
+            or stack_bytes is not None
+            or umask is not None
+            or rlimits is not None
+            or nice is not None
+            or sigmask is not None
+            or name is not None
+        ):
+            rare = {
+                "cpu": cpu,
+                "stack_bytes": stack_bytes,
+                "umask": umask,
+                "rlimits": rlimits,
+                "nice": nice,
+                "sigmask": sigmask,
+                "name": name,
+            }
         return await spawn(
             self._open(),
             None,
@@ -204,6 +249,7 @@ class Root:
             new_session=new_session,
             process_group=process_group,
             stopped=stopped,
+            **rare,
         )
 
     def task_group(self, *, grace_s: float | None = None) -> TaskGroup:

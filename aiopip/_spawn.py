@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
+from aiopip._options import RareOptions
 from aiopip._pipes import Pipes
 from aiopip._request import pack
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from aiopip._task import Task
 
 
-class PlainOptions(TypedDict, total=False):
+class PlainOptions(RareOptions, total=False):
     """The options of a spawn that need nothing done beforehand; `Root.spawn` documents them."""
 
     argv0: StrOrBytesPath | None

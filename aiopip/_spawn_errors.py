@@ -155,14 +155,20 @@ class SpawnOptionError(SpawnError):
     """An option could not be applied in the child; errno says why.
 
     Attributes:
-        option: the name of the option: "cwd", "stdin", "process_group" ...
+        option: the name of the option: "cwd", "stdin", "rlimits" ...
     """
 
     def __init__(
-        self, number: int, program: str, option: str, value: str, filename: str | None = None
+        self,
+        number: int,
+        program: str,
+        option: str,
+        value: str,
+        filename: str | None = None,
+        part: str = "",
     ) -> None:
-        """Take the errno, the program, the option and what it was given."""
-        why = ": ".join(filter(None, (option, value, os.strerror(number))))
+        """Take the errno, the program, the option, what it was given, and "[which part]" of it."""
+        why = ": ".join(filter(None, (option + part, value, os.strerror(number))))
         super().__init__(number, program, why, filename)
         self.option = option
 
@@ -213,8 +219,9 @@ def _option(name: str | None) -> Callable[[Failed, str], SpawnError]:
     def make(failed: Failed, program: str) -> SpawnError:
         kind = blend(SpawnOptionError, failed.error)
         if name is None:
-            hint = _HINTS.get((failed.detail, failed.error), "")
-            return kind(failed.error, program, failed.detail or "an option", hint)
+            option, bracket, part = (failed.detail or "an option").partition("[")
+            hint = _HINTS.get((option, failed.error), "")
+            return kind(failed.error, program, option, hint, part=bracket + part)
         return kind(failed.error, program, name, failed.detail)
 
     return make
@@ -234,6 +241,14 @@ _other = _limit("the start failed")
 _HINTS = {
     ("process_group", errno.EPERM): "no such group in this session; a group is there while a "
     "process is in it, and 0 makes a new one",
+    ("nice", errno.EACCES): "less than the calling thread has takes CAP_SYS_NICE, or RLIMIT_NICE",
+    ("nice", errno.EPERM): "less than the calling thread has takes CAP_SYS_NICE, or RLIMIT_NICE",
+    ("rlimits", errno.EPERM): "raising a hard limit takes CAP_SYS_RESOURCE",
+    ("rlimits", errno.EINVAL): "no such resource, or a soft limit above the hard one",
+    ("stack_bytes", errno.EPERM): "it is above the hard limit (RLIMIT_STACK)",
+    ("stack_bytes", errno.ENOMEM): "a task has half of its part of the address space for its "
+    "stack, which is larger the smaller max_tasks is",
+    ("cpu", errno.EINVAL): "none of these processors is there, or the cpuset forbids them",
 }
 
 _BY_FAILURE: dict[int, Callable[[Failed, str], SpawnError]] = {

@@ -38,6 +38,7 @@ class TaskState:
         pipid: its PiP ID, the number of its slot.
         generation: which use of the slot; the two name a task for ever.
         program: what was started, as it was given.
+        given_name: what spawn was asked to call the task, None when it was not.
         member: what it is in a group, None when it is of none.
         pid: its process ID, 0 until it has started.
         status: how it ended, None while it has not.
@@ -59,6 +60,7 @@ class TaskState:
         "early",
         "end_order",
         "generation",
+        "given_name",
         "imports",
         "loaded",
         "member",
@@ -74,11 +76,17 @@ class TaskState:
     )
 
     def __init__(
-        self, pipid: int, generation: int, program: str, member: Member | None = None
+        self,
+        pipid: int,
+        generation: int,
+        program: str,
+        member: Member | None = None,
+        given_name: str | None = None,
     ) -> None:
         self.pipid = pipid
         self.generation = generation
         self.program = program
+        self.given_name = given_name
         self.member = member
         self.pid = 0
         self.status: ExitStatus | None = None
@@ -95,8 +103,8 @@ class TaskState:
 
     @property
     def name(self) -> str:
-        """What the task is called: the last part of the program's path."""
-        return self.program.rpartition("/")[2]
+        """What the task is called: what spawn was given, or the last part of the program's path."""
+        return self.given_name or self.program.rpartition("/")[2]
 
     @property
     def key(self) -> tuple[int, int]:

@@ -44,7 +44,7 @@ class Task(Process):
 
     @property
     def name(self) -> str:
-        """The name: the last part of the program's path."""
+        """The name: what spawn was given, or the last part of the program's path."""
         return self._state.name
 
     @property

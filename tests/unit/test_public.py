@@ -14,8 +14,10 @@ import pytest
 import aiopip
 from aiopip import _ffi
 from aiopip._native import ffi, lib
+from aiopip._options import Given
 from aiopip._records import Failure
 from aiopip._request import SpawnFlags
+from aiopip._spawn import SpawnOptions
 
 PACKAGE = Path(str(resources.files("aiopip")))
 NATIVE = Path(__file__).parents[2] / "native"
@@ -88,6 +90,19 @@ def test_spawn_flags_are_those_of_the_header() -> None:
         assert getattr(lib, f"AIOPIP_SPAWN_{flag.name}") == flag
     named = [name for name in dir(lib) if name.startswith("AIOPIP_SPAWN_")]
     assert len(named) == len(SpawnFlags)
+
+
+def test_options_are_those_of_the_header() -> None:
+    for given in Given:
+        assert getattr(lib, f"AIOPIP_OPTION_{given.name}") == given
+    named = [name for name in dir(lib) if name.startswith("AIOPIP_OPTION_")]
+    assert len(named) == len(Given)
+
+
+def test_spawn_has_all_options_by_name() -> None:
+    parameters = inspect.signature(aiopip.Root.spawn).parameters.values()
+    keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert keywords == SpawnOptions.__required_keys__ | SpawnOptions.__optional_keys__
 
 
 def test_every_function_of_the_header_is_declared() -> None:

@@ -38,7 +38,7 @@ def test_program_is_argv0() -> None:
     assert request.program == b"bin/prog\0"
     assert request.argv == b"bin/prog\0a\0b\0c\0"
     assert request.argc == 4
-    assert request.name == "prog"
+    assert request.given_name is None
 
 
 def test_environment_is_a_mapping() -> None:

@@ -1,0 +1,150 @@
+"""The options of spawn that are given seldom, packed for the native core."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import aiopip
+from aiopip._options import Given, PackedLimit, PackedOptions
+from aiopip._request import SpawnRequest, pack
+
+NO_LIMIT = 2**64 - 1
+
+
+def request(**options: Any) -> SpawnRequest:
+    stdio = tuple(options.pop(name, None) for name in ("stdin", "stdout", "stderr"))
+    return pack("prog", (), stdio=stdio, max_tasks=8, **options)
+
+
+def packed(**options: Any) -> PackedOptions:
+    found = request(**options).options
+    assert found is not None
+    return found
+
+
+def test_without_options_nothing_is_packed() -> None:
+    assert request().options is None
+    assert request(cpu=None, umask=None, rlimits={}, name=None, nice=None).options is None
+
+
+def test_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        request(colour="red")
+
+
+# Bad values
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "why"),
+    [
+        ("umask", -1, "0o0 and 0o777"),
+        ("umask", 0o1000, "0o1000 is not within"),
+        ("nice", -21, "-20 and 19"),
+        ("nice", 20, "-20 and 19"),
+        ("sigmask", [0], "0 is no signal"),
+        ("sigmask", {65}, "65 is no signal"),
+        ("sigmask", {32}, "32 is no signal"),
+        ("cpu", -1, "0 and 8191"),
+        ("cpu", {0, 8192}, "8192"),
+        ("cpu", (), "no processor is left"),
+        ("name", "", "1 to 15 bytes"),
+        ("name", "a\0b", "1 to 15 bytes"),
+        ("name", "ä" * 8, "1 to 15 bytes"),
+        ("stack_bytes", 0, "262144"),
+        ("stack_bytes", 2**63, "262144"),
+        ("rlimits", {-1: 0}, "-1"),
+        ("rlimits[7]", {7: -2}, "-2"),
+        ("rlimits[7]", {7: (2, 1)}, "soft limit is above"),
+        ("rlimits[7]", {7: (resource.RLIM_INFINITY, 1)}, "soft limit is above"),
+        ("rlimits[7]", {7: (1, 2, 3)}, "pair"),
+    ],
+)
+def test_value_out_of_range_is_refused_by_name(option: str, value: Any, why: str) -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match=why) as caught:
+        packed(**{option.partition("[")[0]: value})
+    assert caught.value.argument == option
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("umask", "022"),
+        ("umask", True),
+        ("nice", 1.5),
+        ("sigmask", "SIGTERM"),
+        ("sigmask", 15),
+        ("sigmask", ["SIGTERM"]),
+        ("cpu", "0"),
+        ("cpu", b"0"),
+        ("cpu", [0.0]),
+        ("name", 7),
+        ("stack_bytes", "1M"),
+        ("rlimits", [(7, 1)]),
+        ("rlimits", {"RLIMIT_NOFILE": 1}),
+        ("rlimits[7]", {7: "1"}),
+        ("rlimits[7]", {7: (1, None)}),
+    ],
+)
+def test_value_of_another_type_is_refused_by_name(option: str, value: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        packed(**{option.partition("[")[0]: value})
+    assert str(caught.value).startswith(f"{option}: ")
+
+
+def test_stack_has_one_limit() -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match="stack_bytes"):
+        packed(stack_bytes=1 << 20, rlimits={resource.RLIMIT_STACK: 1 << 20})
+
+
+# Good ones
+
+
+def test_zero_is_a_value() -> None:
+    assert packed(umask=0).given == Given.UMASK
+    assert packed(nice=0).given == Given.NICE
+    assert packed(sigmask=()).given == Given.SIGMASK
+
+
+def test_limits() -> None:
+    rlimits = {
+        resource.RLIMIT_NOFILE: 100,
+        resource.RLIMIT_CORE: (0, resource.RLIM_INFINITY),
+        resource.RLIMIT_CPU: resource.RLIM_INFINITY,
+    }
+    assert packed(rlimits=rlimits).limits == (
+        PackedLimit(resource.RLIMIT_NOFILE, True, 100, 0),
+        PackedLimit(resource.RLIMIT_CORE, False, 0, NO_LIMIT),
+        PackedLimit(resource.RLIMIT_CPU, True, NO_LIMIT, 0),
+    )
+
+
+def test_name_is_bytes_and_the_task_s() -> None:
+    assert packed(name="wörker").name == "wörker".encode() + b"\0"
+    assert packed(name=b"123456789012345").name == b"123456789012345\0"
+    assert request(name="worker").given_name == "worker"
+
+
+@given(st.sets(st.sampled_from(sorted(signal.valid_signals()))))
+def test_sigmask_is_a_bit_for_each_signal(signals: set[int]) -> None:
+    mask = packed(sigmask=signals).sigmask
+    assert {number for number in range(1, 65) if mask >> (number - 1) & 1} == signals
+
+
+@given(st.sets(st.integers(0, 8191), min_size=1))
+def test_cpus_are_a_bit_each_in_whole_words(chosen: set[int]) -> None:
+    cpus = packed(cpu=chosen).cpus
+    assert len(cpus) == 8 * (max(chosen) // 64 + 1)
+    mask = int.from_bytes(cpus, sys.byteorder)
+    assert {number for number in range(8192) if mask >> number & 1} == chosen
+
+
+def test_one_cpu_is_a_set_of_one() -> None:
+    assert packed(cpu=3) == packed(cpu=[3]) == packed(cpu=iter((3,)))
