@@ -70,6 +70,13 @@ struct aiopip_limit {
     uint64_t hard;
 };
 
+/* A descriptor of a task beside 0 to 2. */
+struct aiopip_descriptor {
+    int32_t number;  /* the task's, from 3 on */
+    int32_t source;  /* the root's */
+    uint32_t passed; /* 1: an error says pass_fds, 0: fd_map */
+};
+
 /* What is asked for seldom.  An option that is 0 or NULL is not given, but for those of enum
  * aiopip_option. */
 struct aiopip_spawn_options {
@@ -82,8 +89,11 @@ struct aiopip_spawn_options {
     size_t cpu_bytes;
     const struct aiopip_limit *limits;
     size_t limit_count;
-    const char *name;   /* of comm: up to 15 bytes count */
-    size_t stack_bytes; /* of its first thread, and its soft limit; from 256 KiB on */
+    const char *name;                            /* of comm: up to 15 bytes count */
+    const struct aiopip_descriptor *descriptors; /* by number, each once */
+    size_t descriptor_count;
+    uint32_t mapped_stdio; /* bit n: an error of stdio[n] says fd_map */
+    size_t stack_bytes;    /* of its first thread, and its soft limit; from 256 KiB on */
 };
 
 /* One task to start.  Everything is copied before aiopip_spawn() returns. */

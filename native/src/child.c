@@ -9,7 +9,6 @@
 #include "child.h"
 
 #include <errno.h>
-#include <linux/fcntl.h>
 #include <linux/prctl.h>
 
 #define SIGNAL_COUNT 64
@@ -19,7 +18,6 @@
 #define SIGNAL_XFSZ 25
 #define RESOURCE_NOFILE 7
 #define RESOURCE_DATA 2
-#define LAST_DESCRIPTOR 0x7fffffffL
 
 static __attribute__((noreturn)) void leave(void)
 {
@@ -27,8 +25,7 @@ static __attribute__((noreturn)) void leave(void)
         sys1(SYS_exit_group, 127);
 }
 
-static __attribute__((noreturn)) void fail(struct task_block *block, enum aiopip_failure failure,
-                                           long error)
+void child_fail(struct task_block *block, enum aiopip_failure failure, long error)
 {
     atomic_store_explicit(&block->slot->failure, failure, memory_order_relaxed);
     atomic_store_explicit(&block->slot->error, (int32_t)-error, memory_order_relaxed);
@@ -40,7 +37,7 @@ void child_fail_option(struct task_block *block, const char *option, int part, l
 {
     block->failed_option = option;
     block->failed_part = part;
-    fail(block, AIOPIP_FAILED_OPTIONS, error);
+    child_fail(block, AIOPIP_FAILED_OPTIONS, error);
 }
 
 static __attribute__((noreturn)) void fail_option(struct task_block *block, const char *option,
@@ -78,39 +75,6 @@ static void set_group(struct task_block *block)
     if (start->flags & AIOPIP_SPAWN_PROCESS_GROUP &&
         (result = sys2(SYS_setpgid, 0, start->process_group)) < 0)
         fail_option(block, "process_group", result);
-}
-
-/* Put the sources at 0 to 2 and close all else.  A source that is itself among 0 to 2 is lifted
- * first, so that any permutation works. */
-static void place_descriptors(struct task_block *block)
-{
-    const struct task_start *start = &block->start;
-    long source[3];
-
-    for (int i = 0; i < 3; i++) {
-        source[i] = start->stdio[i];
-        if (source[i] >= 0 && source[i] < 3 && source[i] != i)
-            source[i] = sys3(SYS_fcntl, source[i], F_DUPFD_CLOEXEC, 3);
-        if (source[i] < -1)
-            fail(block, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i), source[i]);
-    }
-    for (int i = 0; i < 3; i++) {
-        long result = 0;
-        if (source[i] < 0)
-            sys1(SYS_close, i); /* it may not be open: that is what is wanted */
-        else if (source[i] == i)
-            result = sys3(SYS_fcntl, i, F_SETFD, 0);
-        else
-            result = sys3(SYS_dup3, source[i], i, 0);
-        if (result < 0)
-            fail(block, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i), result);
-    }
-    if (sys3(SYS_close_range, 3, LAST_DESCRIPTOR, 0) < 0) { /* not there, or forbidden */
-        struct kernel_rlimit limit = {0};
-        sys4(SYS_prlimit64, 0, RESOURCE_NOFILE, 0, (long)(uintptr_t)&limit);
-        for (long i = 3; i < (long)limit.soft; i++)
-            sys1(SYS_close, i);
-    }
 }
 
 static void set_limit(struct task_block *block, int resource, const struct kernel_rlimit *limit)
@@ -186,9 +150,9 @@ void child_main(void *argument)
     die_with_root(block->control);
     reset_signals(start);
     set_group(block);
-    place_descriptors(block);
+    child_place_descriptors(block);
     if (start->cwd && (result = sys1(SYS_chdir, (long)(uintptr_t)start->cwd)) < 0)
-        fail(block, AIOPIP_FAILED_CWD, result);
+        child_fail(block, AIOPIP_FAILED_CWD, result);
     if (start->options && start->options->given & AIOPIP_OPTION_UMASK)
         sys1(SYS_umask, start->options->umask);
     set_limits(block);

@@ -17,10 +17,17 @@ HIDDEN void child_main(void *argument);
 /* All that a child does which is there to be stopped: it stops itself.  argument: struct control *. */
 HIDDEN void child_stop(void *argument);
 
+/* Report what failed, and end.  error: minus an errno. */
+HIDDEN __attribute__((noreturn)) void child_fail(struct task_block *block,
+                                                 enum aiopip_failure failure, long error);
+
 /* Report that an option cannot be applied, and end.  The option's name is a text of this library,
  * which is where the root reads it, too; part: which of its parts, or CHILD_NO_PART. */
 HIDDEN __attribute__((noreturn)) void child_fail_option(struct task_block *block,
                                                         const char *option, int part, long error);
+
+/* child_descriptors.c: give the task its descriptors, and no others. */
+HIDDEN void child_place_descriptors(struct task_block *block);
 
 /* child_options.c: apply block->start.options, which are given. */
 HIDDEN void child_limit(struct task_block *block);

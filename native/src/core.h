@@ -282,6 +282,19 @@ int attributes_read(struct thread_attributes *attributes);
 size_t attributes_stack(const struct aiopip_spawn_request *request);
 void attributes_set(struct core *core, const struct request *request, struct task_start *child);
 
+/* descriptors.c: have the descriptors of the root that a task gets in this thread's table, where the
+ * child finds them: their numbers go into *child.  0, or -errno with *error filled in; what was opened
+ * is to be closed in any case, behind the clone. */
+struct fetched {
+    int first[3];     /* room for those of most tasks */
+    int *descriptors; /* first, or malloc */
+    size_t count;
+};
+int descriptors_fetch(struct core *core, const struct aiopip_spawn_request *request,
+                      struct task_start *child, struct fetched *fetched,
+                      struct program_error *error);
+void descriptors_close(struct fetched *fetched);
+
 /* window.c */
 int window_reserve(struct control *control);
 void window_shrink(const struct control *control, int32_t first_kept, int32_t last_kept);

@@ -20,8 +20,14 @@ static size_t text_bytes(const char *text)
 
 int options_check(const struct aiopip_spawn_options *options)
 {
-    if (options && (options->cpu_bytes > CPU_BYTES_MAX || options->cpu_bytes % sizeof(uint64_t)))
+    if (!options)
+        return 0;
+    if (options->cpu_bytes > CPU_BYTES_MAX || options->cpu_bytes % sizeof(uint64_t))
         return -EINVAL;
+    for (size_t i = 0; i < options->descriptor_count; i++)
+        if (options->descriptors[i].number <= (i ? options->descriptors[i - 1].number : 2) ||
+            options->descriptors[i].source < 0)
+            return -EINVAL;
     return 0;
 }
 
@@ -31,6 +37,7 @@ size_t options_bytes(const struct aiopip_spawn_options *options)
         return 0;
     return align_up(sizeof *options, ALIGNMENT) + align_up(options->cpu_bytes, ALIGNMENT) +
            align_up(options->limit_count * sizeof *options->limits, ALIGNMENT) +
+           align_up(options->descriptor_count * sizeof *options->descriptors, ALIGNMENT) +
            align_up(text_bytes(options->name), ALIGNMENT);
 }
 
@@ -54,6 +61,8 @@ struct aiopip_spawn_options *options_copy(const struct aiopip_spawn_options *opt
     struct aiopip_spawn_options *copy = put(&at, options, sizeof *options);
     copy->cpus = put(&at, options->cpus, options->cpu_bytes);
     copy->limits = put(&at, options->limits, options->limit_count * sizeof *options->limits);
+    copy->descriptors =
+        put(&at, options->descriptors, options->descriptor_count * sizeof *options->descriptors);
     copy->name = put(&at, options->name, text_bytes(options->name));
     return copy;
 }

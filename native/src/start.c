@@ -27,7 +27,7 @@ struct start {
     struct image *image;
     struct task_block *block;
     uintptr_t stack_start;
-    int fetched[3];
+    struct fetched fetched;
 };
 
 static int build_memory(struct start *start)
@@ -56,35 +56,6 @@ static int build_memory(struct start *start)
     content.image_at = image_at;
     start->block->start.entry = image_at + start->image->entry;
     start->block->start.stack = stack_build(&content, (uintptr_t)start->block, start->block);
-    return 0;
-}
-
-/* The descriptors that become 0 to 2, in this thread's table. */
-static int fetch_descriptors(struct start *start)
-{
-    struct core *core = start->core;
-    int32_t *sources = start->block->start.stdio;
-
-    for (int i = 0; i < 3; i++) {
-        int32_t wanted = start->request->spawn.stdio[i];
-        bool inherit = wanted == AIOPIP_STDIO_INHERIT;
-        if (wanted == AIOPIP_STDIO_STDOUT) {
-            sources[i] = sources[1];
-            continue;
-        }
-        long source = inherit ? i : wanted;
-        if (wanted == AIOPIP_STDIO_NULL)
-            source = start->fetched[i] = descriptor_take(open("/dev/null", O_RDWR | O_CLOEXEC));
-        else if (core->private_descriptors)
-            source = start->fetched[i] = (int)sys3(SYS_pidfd_getfd, core->self_pidfd, source, 0);
-        else if (sys3(SYS_fcntl, source, F_GETFD, 0) < 0)
-            source = -EBADF;
-        if (source < 0 &&
-            !(inherit && source == -EBADF)) /* what the root has closed stays closed */
-            return program_fail(start->error, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + i),
-                                (int)-source, "descriptor %d", wanted);
-        sources[i] = source < 0 ? -1 : (int32_t)source;
-    }
     return 0;
 }
 
@@ -162,7 +133,10 @@ static int prepare(struct start *start)
     if (!mappings_left(core, MAPPINGS_A_TASK))
         return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
                             (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
-    if ((result = build_memory(start)) < 0 || (result = fetch_descriptors(start)) < 0)
+    if ((result = build_memory(start)) < 0)
+        return result;
+    result = descriptors_fetch(core, spawn, &start->block->start, &start->fetched, start->error);
+    if (result < 0)
         return result;
     attributes_set(core, start->request, &start->block->start);
     open_memory(start);
@@ -234,11 +208,7 @@ void start_task(struct core *core, struct request *request)
 {
     struct program_error error = {0};
     struct program program;
-    struct start start = {.core = core,
-                          .request = request,
-                          .error = &error,
-                          .program = &program,
-                          .fetched = {-1, -1, -1}};
+    struct start start = {.core = core, .request = request, .error = &error, .program = &program};
     long pid = -1;
     int pidfd;
 
@@ -248,9 +218,7 @@ void start_task(struct core *core, struct request *request)
         if (pid < 0)
             result = program_fail(&error, AIOPIP_FAILED_CLONE, (int)-pid, "clone");
     }
-    for (int i = 0; i < 3; i++)
-        if (start.fetched[i] >= 0)
-            close(start.fetched[i]);
+    descriptors_close(&start.fetched);
     if (result < 0)
         register_failure(&start, result);
     else

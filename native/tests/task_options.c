@@ -2,6 +2,7 @@
  *
  * task_options.c: looks whether an option has had its effect: task_options WHAT VALUE...
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -81,17 +82,37 @@ static void check_stack(char **values)
     *(volatile char *)start = 1;
 }
 
+/* NUMBER=INODE of each descriptor from 3 on; none else is open. */
+static void check_descriptors(char **values)
+{
+    char *expected[1100] = {NULL};
+    struct stat status;
+
+    for (; *values; values++)
+        expected[atoi(*values)] = strchr(*values, '=') + 1;
+    for (int i = 3; i < 1100; i++) {
+        bool is_open = fstat(i, &status) == 0;
+        CHECK_EQUAL(is_open, expected[i] != NULL);
+        if (!is_open)
+            continue;
+        CHECK_EQUAL(status.st_ino, number(expected[i]));
+        CHECK_EQUAL(fcntl(i, F_GETFD), 0);
+    }
+}
+
 static const struct {
     const char *name;
     void (*check)(char **values);
 } checks[] = {
-    {"umask", check_umask},     {"nice", check_nice}, {"limit", check_limit}, {"cpu", check_cpu},
-    {"sigmask", check_sigmask}, {"name", check_name}, {"stack", check_stack},
+    {"umask", check_umask},     {"nice", check_nice},
+    {"limit", check_limit},     {"cpu", check_cpu},
+    {"sigmask", check_sigmask}, {"name", check_name},
+    {"stack", check_stack},     {"descriptors", check_descriptors},
 };
 
 int main(int argc, char **argv)
 {
-    for (size_t i = 0; argc > 2 && i < sizeof checks / sizeof *checks; i++)
+    for (size_t i = 0; argc > 1 && i < sizeof checks / sizeof *checks; i++)
         if (strcmp(checks[i].name, argv[1]) == 0) {
             checks[i].check(argv + 2);
             return 0;

@@ -184,6 +184,32 @@ static void check_inherited(aiopip_client *client)
     read_all(out[0], "inheritederror");
 }
 
+/* Two that change places, and 200. */
+static void check_listed(aiopip_client *client)
+{
+    struct aiopip_descriptor list[3] = {{0, 0, 0}, {0, 0, 0}, {200, 0, 0}};
+    const struct aiopip_spawn_options options = {.descriptors = list, .descriptor_count = 3};
+    struct aiopip_spawn_request request = plain_request(task_program("options"));
+    char words[3][32];
+    const char *const argv[] = {"options", "descriptors", words[0], words[1], words[2], NULL};
+    struct spawned task;
+    struct stat status;
+    int ends[2];
+
+    CHECK(pipe2(ends, O_CLOEXEC) == 0);
+    for (int i = 0; i < 3; i++) {
+        list[i].number = i < 2 ? ends[i] : 200;
+        list[i].source = ends[i < 2 ? 1 - i : 0];
+        CHECK(fstat(list[i].source, &status) == 0);
+        snprintf(words[i], sizeof words[i], "%d=%lu", list[i].number, status.st_ino);
+    }
+    request.options = &options;
+    CHECK_EQUAL(spawn_request(client, request, argv, NULL, &task), 0);
+    CHECK_EQUAL(finish(client, task), 0);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static bool is_at_rest(aiopip_client *client)
 {
     drain(client);
@@ -206,6 +232,7 @@ static void play(const void *argument)
         check_stops(client);
         check_descriptors(client);
         check_inherited(client);
+        check_listed(client);
         CHECK_SOON(is_at_rest(client));
         /* Where ld.so is not tracked, a task that is killed while it loads leaves something. */
         if (scenario->loader_tracked)

@@ -5,6 +5,7 @@
  */
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "tasks.h"
@@ -169,8 +170,64 @@ static void test_stack(void)
     fails(&options, "stack_bytes", ENOMEM);
 }
 
+static uint64_t inode_of(int descriptor)
+{
+    struct stat status;
+
+    CHECK(fstat(descriptor, &status) == 0);
+    return status.st_ino;
+}
+
+/* Some of these files at any numbers, swaps and longer cycles among them. */
+static void test_any_source_at_any_number(void)
+{
+    enum {
+        FILES = 24
+    };
+    struct aiopip_descriptor list[FILES];
+    struct aiopip_spawn_options options = {.descriptors = list};
+    char words[FILES][32];
+    const char *argv[FILES + 3] = {"options", "descriptors"};
+    int files[FILES];
+    uint64_t random = 42;
+
+    for (int i = 0; i < FILES; i++)
+        CHECK((files[i] = memfd_create("file", i % 2 ? MFD_CLOEXEC : 0)) >= 0);
+    for (int round = 0; round < 300; round++) {
+        int number = 2;
+        options.descriptor_count = check_random(&random) % FILES + 1;
+        for (size_t i = 0; i < options.descriptor_count; i++) {
+            int source = files[check_random(&random) % FILES];
+            number += 1 + (int)(check_random(&random) % (round % 3 ? 2 : 40));
+            list[i] = (struct aiopip_descriptor){number, source, 0};
+            snprintf(words[i], sizeof words[i], "%d=%llu", number,
+                     (unsigned long long)inode_of(source));
+            argv[i + 2] = words[i];
+        }
+        argv[options.descriptor_count + 2] = NULL;
+        struct aiopip_event end = run(&options, argv);
+        CHECK_EQUAL(end.kind, AIOPIP_EVENT_EXITED);
+        CHECK_EQUAL(end.wait_status, 0);
+    }
+    for (int i = 0; i < FILES; i++)
+        close(files[i]);
+}
+
+static void test_descriptors_that_are_not_open(void)
+{
+    struct aiopip_descriptor list[2] = {{5, 0, 0}, {70, 999, 0}};
+    struct aiopip_spawn_options options = {.descriptors = list, .descriptor_count = 2};
+
+    fails(&options, "fd_map[70]", EBADF);
+    list[1].passed = 1;
+    fails(&options, "pass_fds[70]", EBADF);
+    list[1] = (struct aiopip_descriptor){1 << 30, 0, 0};
+    fails(&options, "fd_map[1073741824]", EINVAL);
+}
+
 static void test_what_makes_no_sense_is_refused(void)
 {
+    struct aiopip_descriptor list[2] = {{4, 0, 0}, {4, 0, 0}};
     uint64_t set[256] = {1};
     struct aiopip_spawn_options options = {.cpus = set, .cpu_bytes = sizeof set};
     struct aiopip_spawn_request request = plain_request(task_program("options"));
@@ -181,6 +238,12 @@ static void test_what_makes_no_sense_is_refused(void)
     CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
     options.cpu_bytes = 4;
     CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
+    options = (struct aiopip_spawn_options){.descriptors = list, .descriptor_count = 2};
+    for (int i = 0; i < 3; i++) {
+        list[0].number = 4 - i;
+        CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), i == 1 ? 0 : -EINVAL);
+    }
+    finish(client, task);
 }
 
 int main(void)
@@ -195,6 +258,8 @@ int main(void)
     RUN(test_sigmask);
     RUN(test_name);
     RUN(test_stack);
+    RUN(test_any_source_at_any_number);
+    RUN(test_descriptors_that_are_not_open);
     RUN(test_what_makes_no_sense_is_refused);
     CHECK_SOON(statistics_of(client).reclaiming == 0);
     CHECK_EQUAL(mappings_of_tasks(), 0);

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * child_descriptors.c: from the cloning thread's descriptor table to the task's own; freestanding, as
+ * child.c is.
+ */
+#include <linux/fcntl.h>
+
+#include "child.h"
+
+#define RESOURCE_NOFILE 7
+#define LAST_DESCRIPTOR 0x7fffffffL
+
+/* What of a task's descriptors comes from where.  Those that are listed are the task's own copy, which
+ * is changed here. */
+struct places {
+    struct task_block *block;
+    struct aiopip_descriptor stdio[3]; /* source -1: closed */
+    struct aiopip_descriptor *listed;
+    size_t count;
+};
+
+static __attribute__((noreturn)) void fail(const struct places *places,
+                                           const struct aiopip_descriptor *at, long error)
+{
+    if (at->number < 3)
+        child_fail(places->block, (enum aiopip_failure)(AIOPIP_FAILED_STDIN + at->number), error);
+    child_fail_option(places->block, at->passed ? "pass_fds" : "fd_map", at->number, error);
+}
+
+/* A source that lies where others will be put is lifted above all of these, so that any permutation
+ * works. */
+static void lift(const struct places *places, struct aiopip_descriptor *at, int last)
+{
+    if (at->source < 0 || at->source > last || at->source == at->number)
+        return;
+    long lifted = sys3(SYS_fcntl, at->source, F_DUPFD_CLOEXEC, last + 1);
+    if (lifted < 0)
+        fail(places, at, lifted);
+    at->source = (int32_t)lifted;
+}
+
+static void put(const struct places *places, const struct aiopip_descriptor *at)
+{
+    long result = 0;
+
+    if (at->source < 0)
+        sys1(SYS_close, at->number); /* it may not be open: that is what is wanted */
+    else if (at->source == at->number)
+        result = sys3(SYS_fcntl, at->number, F_SETFD, 0);
+    else
+        result = sys3(SYS_dup3, at->source, at->number, 0);
+    if (result < 0)
+        fail(places, at, result);
+}
+
+static void close_from(long first, long last)
+{
+    struct kernel_rlimit limit = {0};
+
+    if (first > last || sys3(SYS_close_range, first, last, 0) == 0)
+        return;
+    /* Not there, or forbidden. */
+    sys4(SYS_prlimit64, 0, RESOURCE_NOFILE, 0, (long)(uintptr_t)&limit);
+    for (long i = first; i <= last && i < (long)limit.soft; i++)
+        sys1(SYS_close, i);
+}
+
+void child_place_descriptors(struct task_block *block)
+{
+    const struct task_start *start = &block->start;
+    struct places places = {.block = block};
+    int last = 2;
+
+    if (start->options && start->options->descriptor_count) {
+        places.listed = (struct aiopip_descriptor *)(uintptr_t)start->options->descriptors;
+        places.count = start->options->descriptor_count;
+        last = places.listed[places.count - 1].number;
+    }
+    for (int i = 0; i < 3; i++) {
+        places.stdio[i] = (struct aiopip_descriptor){i, start->stdio[i], 0};
+        lift(&places, &places.stdio[i], last);
+    }
+    for (size_t i = 0; i < places.count; i++)
+        lift(&places, &places.listed[i], last);
+    for (int i = 0; i < 3; i++)
+        put(&places, &places.stdio[i]);
+    long next = 3;
+    for (size_t i = 0; i < places.count; i++) {
+        put(&places, &places.listed[i]);
+        close_from(next, places.listed[i].number - 1);
+        next = places.listed[i].number + 1;
+    }
+    close_from(next, LAST_DESCRIPTOR);
+}
