@@ -60,6 +60,10 @@ enum aiopip_option {
     AIOPIP_OPTION_UMASK = 1,
     AIOPIP_OPTION_NICE = 2,
     AIOPIP_OPTION_SIGMASK = 4,
+    AIOPIP_OPTION_INHERIT = 8, /* all descriptors of the root but those that an exec closes */
+    AIOPIP_OPTION_SHARE_FILES =
+        16,                      /* clone(CLONE_FILES): stdio and descriptors are the root's own */
+    AIOPIP_OPTION_SHARE_FS = 32, /* clone(CLONE_FS): so are cwd and umask */
 };
 
 /* A resource limit of a task: setrlimit(2). */

@@ -72,13 +72,11 @@ static void set_limits(struct core *core, struct task_start *child)
     }
 }
 
-/* The spawner's attributes need not be set: the child has them. */
-static void set_scheduling(struct core *core, const struct request *request,
+static void set_scheduling(const struct request *request, const struct thread_attributes *mine,
                            struct task_start *child)
 {
     const struct aiopip_spawn_options *options = request->spawn.options;
     const struct thread_attributes *wanted = &request->attributes;
-    const struct thread_attributes *mine = &core->spawner_attributes;
 
     if (options && options->cpu_bytes) {
         child->set_affinity = 1;
@@ -95,7 +93,8 @@ static void set_scheduling(struct core *core, const struct request *request,
     }
 }
 
-void attributes_set(struct core *core, const struct request *request, struct task_start *child)
+void attributes_set(struct core *core, const struct request *request,
+                    const struct thread_attributes *mine, struct task_start *child)
 {
     const struct aiopip_spawn_request *spawn = &request->spawn;
     const struct aiopip_spawn_options *options = spawn->options;
@@ -109,6 +108,6 @@ void attributes_set(struct core *core, const struct request *request, struct tas
                              ? options->sigmask
                              : request->attributes.signal_mask;
     set_limits(core, child);
-    set_scheduling(core, request, child);
+    set_scheduling(request, mine, child);
     strncpy(child->comm, options && options->name ? options->name : name, sizeof child->comm - 1);
 }

@@ -65,12 +65,62 @@ static void close_from(long first, long last)
         sys1(SYS_close, i);
 }
 
+/* As exec does: close what is marked for it.  The table is a copy of the root's. */
+static void close_marked_one(long number)
+{
+    long flags = sys3(SYS_fcntl, number, F_GETFD, 0);
+
+    if (flags > 0 && flags & FD_CLOEXEC)
+        sys1(SYS_close, number);
+}
+
+/* A descriptor's number, or -1 for "." and "..". */
+static long number_of(const char *name)
+{
+    long number = *name >= '0' && *name <= '9' ? 0 : -1;
+
+    for (; *name >= '0' && *name <= '9'; name++)
+        number = 10 * number + (*name - '0');
+    return number;
+}
+
+/* Through /proc, for the limit of their numbers may be a million; entries come by number, so that
+ * closing does not disturb. */
+static void close_marked(void)
+{
+    _Alignas(8) char entries[2048];
+    struct entry { /* struct linux_dirent64 */
+        uint64_t inode, offset;
+        uint16_t bytes;
+        uint8_t type;
+        char name[];
+    };
+    struct kernel_rlimit limit = {0};
+    long got;
+
+    long folder = sys3(SYS_open, (long)(uintptr_t)"/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
+    if (folder < 0) {
+        sys4(SYS_prlimit64, 0, RESOURCE_NOFILE, 0, (long)(uintptr_t)&limit);
+        for (long i = 0; i < (long)limit.soft; i++)
+            close_marked_one(i);
+        return;
+    }
+    while ((got = sys3(SYS_getdents64, folder, (long)(uintptr_t)entries, sizeof entries)) > 0)
+        for (long at = 0; at < got; at += ((struct entry *)(void *)(entries + at))->bytes)
+            close_marked_one(number_of(((struct entry *)(void *)(entries + at))->name));
+    sys1(SYS_close, folder);
+}
+
 void child_place_descriptors(struct task_block *block)
 {
     const struct task_start *start = &block->start;
+    uint32_t given = start->options ? start->options->given : 0;
     struct places places = {.block = block};
+    bool closes = !(given & AIOPIP_OPTION_INHERIT);
     int last = 2;
 
+    if (given & AIOPIP_OPTION_SHARE_FILES)
+        return;
     if (start->options && start->options->descriptor_count) {
         places.listed = (struct aiopip_descriptor *)(uintptr_t)start->options->descriptors;
         places.count = start->options->descriptor_count;
@@ -87,8 +137,12 @@ void child_place_descriptors(struct task_block *block)
     long next = 3;
     for (size_t i = 0; i < places.count; i++) {
         put(&places, &places.listed[i]);
-        close_from(next, places.listed[i].number - 1);
+        if (closes)
+            close_from(next, places.listed[i].number - 1);
         next = places.listed[i].number + 1;
     }
-    close_from(next, LAST_DESCRIPTOR);
+    if (closes)
+        close_from(next, LAST_DESCRIPTOR);
+    else
+        close_marked();
 }

@@ -109,7 +109,7 @@ int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *spawn
     if (core->pid != getpid())
         return -ESRCH;
     if (spawn->pipid < AIOPIP_PIPID_ANY || spawn->pipid >= (int32_t)core->control->max_tasks ||
-        options_check(spawn->options) < 0)
+        options_check(spawn) < 0)
         return -EINVAL;
     struct request *request = copy_request(spawn);
     if (!request)
@@ -121,6 +121,8 @@ int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *spawn
     }
     core_lock(core);
     int chosen = choose_slot(core, spawn->pipid);
+    if (chosen >= 0 && options_want_table(spawn->options) && cloner_start(core) < 0)
+        chosen = -ENOMEM;
     if (chosen >= 0) {
         take_slot(core, client, request, chosen);
         *pipid = chosen;

@@ -181,6 +181,16 @@ struct core {
         _Atomic bool asking;   /* it is in waitid, or on the way there */
     } stops;
 
+    /* The cloner's: cloner.c. */
+    struct {
+        pthread_t thread;
+        bool started;
+        struct thread_attributes attributes; /* set before it starts */
+        _Atomic uint32_t word; /* futex; client, spawner and cloner: who has what to do */
+        void (*function)(void *);
+        void *argument;
+    } cloner;
+
     /* Mappings, counted by the spawner. */
     uint64_t mappings, mappings_limit, mappings_made_then, mappings_promised;
     uint64_t mappings_counted_ns, mappings_cost_ns;
@@ -265,6 +275,14 @@ void stops_look(struct core *core);
 /* End the watcher, when all tasks are reaped.  Spawner only. */
 void stops_end(struct core *core);
 
+/* cloner.c: start the thread that has the process's descriptor table, if the spawner has another one
+ * and it does not run yet: 0 or -errno.  Client's thread, under the lock. */
+int cloner_start(struct core *core);
+
+/* Have it call a function, and wait for that; end it, when all tasks are reaped.  Spawner only. */
+void cloner_call(struct core *core, void (*function)(void *), void *argument);
+void cloner_end(struct core *core);
+
 /* start.c: start a task, or post why not.  Spawner only; the request is the caller's. */
 void start_task(struct core *core, struct request *request);
 
@@ -280,7 +298,9 @@ int probe_core(struct aiopip_client *client, const char *path);
 /* attributes.c */
 int attributes_read(struct thread_attributes *attributes);
 size_t attributes_stack(const struct aiopip_spawn_request *request);
-void attributes_set(struct core *core, const struct request *request, struct task_start *child);
+/* mine: of the thread that clones, which the child has already */
+void attributes_set(struct core *core, const struct request *request,
+                    const struct thread_attributes *mine, struct task_start *child);
 
 /* descriptors.c: have the descriptors of the root that a task gets in this thread's table, where the
  * child finds them: their numbers go into *child.  0, or -errno with *error filled in; what was opened
@@ -289,6 +309,7 @@ struct fetched {
     int first[3];     /* room for those of most tasks */
     int *descriptors; /* first, or malloc */
     size_t count;
+    bool all_here; /* this thread has the process's table */
 };
 int descriptors_fetch(struct core *core, const struct aiopip_spawn_request *request,
                       struct task_start *child, struct fetched *fetched,

@@ -13,7 +13,7 @@
 /* The root's descriptor of that number, in this thread's table: its number here, or -errno. */
 static int fetch(struct core *core, int number, struct fetched *fetched)
 {
-    if (!core->private_descriptors)
+    if (fetched->all_here)
         return sys3(SYS_fcntl, number, F_GETFD, 0) < 0 ? -EBADF : number;
     int found = (int)sys3(SYS_pidfd_getfd, core->self_pidfd, number, 0);
     if (found >= 0)

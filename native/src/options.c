@@ -18,10 +18,35 @@ static size_t text_bytes(const char *text)
     return text ? strlen(text) + 1 : 0;
 }
 
-int options_check(const struct aiopip_spawn_options *options)
+bool options_want_table(const struct aiopip_spawn_options *options)
 {
+    return options && options->given & (AIOPIP_OPTION_INHERIT | AIOPIP_OPTION_SHARE_FILES);
+}
+
+/* What is shared cannot be changed for the task alone. */
+static bool shares_what_it_changes(const struct aiopip_spawn_request *request)
+{
+    const struct aiopip_spawn_options *options = request->options;
+
+    if (options->given & AIOPIP_OPTION_SHARE_FILES) {
+        if (options->descriptor_count)
+            return true;
+        for (int i = 0; i < 3; i++)
+            if (request->stdio[i] != AIOPIP_STDIO_INHERIT)
+                return true;
+    }
+    return options->given & AIOPIP_OPTION_SHARE_FS &&
+           (request->cwd || options->given & AIOPIP_OPTION_UMASK);
+}
+
+int options_check(const struct aiopip_spawn_request *request)
+{
+    const struct aiopip_spawn_options *options = request->options;
+
     if (!options)
         return 0;
+    if (shares_what_it_changes(request))
+        return -EINVAL;
     if (options->cpu_bytes > CPU_BYTES_MAX || options->cpu_bytes % sizeof(uint64_t))
         return -EINVAL;
     for (size_t i = 0; i < options->descriptor_count; i++)

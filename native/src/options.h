@@ -5,10 +5,15 @@
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
+#include <stdbool.h>
+
 #include "aiopip.h"
 
 /* Whether they make sense, whatever the system says: 0 or -EINVAL. */
-int options_check(const struct aiopip_spawn_options *options);
+int options_check(const struct aiopip_spawn_request *request);
+
+/* Whether the task gets the process's descriptor table, or a copy of it. */
+bool options_want_table(const struct aiopip_spawn_options *options);
 
 /* The bytes of a copy with all that it points to; 0 for NULL. */
 size_t options_bytes(const struct aiopip_spawn_options *options);

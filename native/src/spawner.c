@@ -292,6 +292,7 @@ void *spawner_main(void *argument)
     if (result == 0) {
         look_around(core);
         stops_end(core);
+        cloner_end(core);
         reaper_tell(core, REAPER_STOP, -1, -1);
         pthread_join(core->reaper, NULL);
     }

@@ -13,6 +13,7 @@
 #include "core.h"
 #include "exports.h"
 #include "kill_points.h"
+#include "options.h"
 
 #define MAPPINGS_A_TASK 32       /* while it loads, at most, when it is small */
 #define STACK_ROOM (128UL << 10) /* that a program has at least, beyond arguments and block */
@@ -27,7 +28,9 @@ struct start {
     struct image *image;
     struct task_block *block;
     uintptr_t stack_start;
-    struct fetched fetched;
+    long pid;
+    int pidfd;
+    int result;
 };
 
 static int build_memory(struct start *start)
@@ -59,16 +62,26 @@ static int build_memory(struct start *start)
     return 0;
 }
 
+static uint64_t clone_flags(const struct aiopip_spawn_options *options)
+{
+    uint64_t flags = CLONE_FLAGS;
+
+    if (options && options->given & AIOPIP_OPTION_SHARE_FILES)
+        flags |= KERNEL_CLONE_FILES;
+    if (options && options->given & AIOPIP_OPTION_SHARE_FS)
+        flags |= KERNEL_CLONE_FS;
+    return flags;
+}
+
 /* The child starts below what was built, on its own stack. */
 static long clone_task(struct start *start, int *pidfd)
 {
     struct core *core = start->core;
     struct task_block *block = start->block;
     uintptr_t stack = (block->start.stack - 256) & -16UL;
-    uint64_t flags = CLONE_FLAGS;
+    uint64_t flags = clone_flags(start->request->spawn.options);
     long result = -ENOSYS;
 
-    *pidfd = -1;
     if (core->has_clone3) {
         struct kernel_clone_args arguments = {
             .flags = flags | KERNEL_CLONE_CLEAR_SIGHAND,
@@ -107,7 +120,7 @@ static void open_memory(struct start *start)
     atomic_store(&peer->open, start->request->generation);
 }
 
-/* Everything up to the clone. */
+/* Everything that does not depend on a descriptor table. */
 static int prepare(struct start *start)
 {
     struct core *core = start->core;
@@ -133,18 +146,56 @@ static int prepare(struct start *start)
     if (!mappings_left(core, MAPPINGS_A_TASK))
         return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
                             (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
-    if ((result = build_memory(start)) < 0)
-        return result;
-    result = descriptors_fetch(core, spawn, &start->block->start, &start->fetched, start->error);
-    if (result < 0)
-        return result;
-    attributes_set(core, start->request, &start->block->start);
-    open_memory(start);
-    return 0;
+    return build_memory(start);
+}
+
+/* From the descriptors to the process, in the thread whose descriptor table it gets, or a copy of it. */
+static void make_process(struct start *start, const struct thread_attributes *mine, bool own_table)
+{
+    struct core *core = start->core;
+    const struct aiopip_spawn_request *spawn = &start->request->spawn;
+    struct task_start *child = &start->block->start;
+    struct fetched fetched = {.all_here = !own_table};
+
+    start->result = descriptors_fetch(core, spawn, child, &fetched, start->error);
+    if (start->result == 0) {
+        attributes_set(core, start->request, mine, child);
+        open_memory(start);
+        start->pid = clone_task(start, &start->pidfd);
+        if (start->pid < 0)
+            start->result =
+                program_fail(start->error, AIOPIP_FAILED_CLONE, (int)-start->pid, "clone");
+    }
+    descriptors_close(&fetched);
+}
+
+static void make_in_cloner(void *argument)
+{
+    struct start *start = argument;
+
+    make_process(start, &start->core->cloner.attributes, false);
+}
+
+static void close_pidfd(void *argument)
+{
+    close(((struct start *)argument)->pidfd);
+}
+
+/* The pidfd comes to lie in the process's table, and is wanted in this thread's. */
+static void make_by_cloner(struct start *start)
+{
+    struct core *core = start->core;
+
+    cloner_call(core, make_in_cloner, start);
+    if (start->pidfd < 0)
+        return;
+    int here = (int)sys3(SYS_pidfd_getfd, core->self_pidfd, start->pidfd, 0);
+    cloner_call(core, close_pidfd, start);
+    start->pidfd = here; /* or an error: then the reaper opens one */
 }
 
 /* There is a process.  It is the reaper's from the message on, and may have ended by then. */
-static void register_task(struct start *start, pid_t pid, int pidfd)
+static void register_task(struct start *start)
 {
     struct core *core = start->core;
     int32_t pipid = start->request->pipid;
@@ -152,7 +203,7 @@ static void register_task(struct start *start, pid_t pid, int pidfd)
 
     KILL_POINT(SPAWN_CLONED);
     core_lock(core);
-    task->pid = pid;
+    task->pid = (pid_t)start->pid;
     task->started_ns = core_now_ns();
     atomic_store(&core_slot(core, pipid)->state, SLOT_RUNNING);
     core->queued--;
@@ -161,14 +212,14 @@ static void register_task(struct start *start, pid_t pid, int pidfd)
     core->loading[core->loading_count].pipid = pipid;
     core->loading[core->loading_count++].since_ns = task->started_ns;
     if (task->cancelled)
-        kill(pid, SIGKILL);
+        kill(task->pid, SIGKILL);
     bool listens = core->stops.listeners > 0;
     core_unlock(core, SIDE_SPAWNER);
     if (listens)
         stops_look(core);
     peer_announce(core->control, &core_slot(core, pipid)->peer);
-    reaper_tell(core, REAPER_WATCH, pipid, pidfd);
-    close(pidfd);
+    reaper_tell(core, REAPER_WATCH, pipid, start->pidfd);
+    close(start->pidfd);
 }
 
 /* There is none.  Memory that was open already others may look into, to see what the task holds, and
@@ -208,19 +259,17 @@ void start_task(struct core *core, struct request *request)
 {
     struct program_error error = {0};
     struct program program;
-    struct start start = {.core = core, .request = request, .error = &error, .program = &program};
-    long pid = -1;
-    int pidfd;
+    struct start start = {
+        .core = core, .request = request, .error = &error, .program = &program, .pidfd = -1};
 
-    int result = prepare(&start);
-    if (result == 0) {
-        pid = clone_task(&start, &pidfd);
-        if (pid < 0)
-            result = program_fail(&error, AIOPIP_FAILED_CLONE, (int)-pid, "clone");
-    }
-    descriptors_close(&start.fetched);
-    if (result < 0)
-        register_failure(&start, result);
+    start.result = prepare(&start);
+    if (start.result == 0 && core->private_descriptors &&
+        options_want_table(request->spawn.options))
+        make_by_cloner(&start);
+    else if (start.result == 0)
+        make_process(&start, &core->spawner_attributes, core->private_descriptors);
+    if (start.result < 0)
+        register_failure(&start, start.result);
     else
-        register_task(&start, (pid_t)pid, pidfd);
+        register_task(&start);
 }

@@ -100,6 +100,24 @@ static void check_descriptors(char **values)
     }
 }
 
+/* NUMBER 0: it is not open; 1: it is, with or without FD_CLOEXEC. */
+static void check_open(char **values)
+{
+    CHECK_EQUAL(fcntl(atoi(values[0]), F_GETFD) >= 0, number(values[1]));
+}
+
+/* Whoever shares these with us sees it. */
+static void open_at(char **values)
+{
+    CHECK_EQUAL(dup2(0, atoi(values[0])), atoi(values[0]));
+}
+
+static void change_folder(char **values)
+{
+    CHECK(chdir(values[0]) == 0);
+    umask((mode_t)number(values[1]));
+}
+
 static const struct {
     const char *name;
     void (*check)(char **values);
@@ -108,6 +126,8 @@ static const struct {
     {"limit", check_limit},     {"cpu", check_cpu},
     {"sigmask", check_sigmask}, {"name", check_name},
     {"stack", check_stack},     {"descriptors", check_descriptors},
+    {"open", check_open},       {"dup", open_at},
+    {"folder", change_folder},
 };
 
 int main(int argc, char **argv)

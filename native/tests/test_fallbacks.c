@@ -210,6 +210,27 @@ static void check_listed(aiopip_client *client)
     close(ends[1]);
 }
 
+/* Whichever thread has the process's table. */
+static void check_inherited_all(aiopip_client *client)
+{
+    const uint32_t given[] = {AIOPIP_OPTION_INHERIT, AIOPIP_OPTION_SHARE_FILES};
+    int open = dup(0);
+    char word[16];
+    const char *const argv[] = {"options", "open", word, "1", NULL};
+
+    CHECK(open >= 0);
+    snprintf(word, sizeof word, "%d", open);
+    for (int i = 0; i < 2; i++) {
+        const struct aiopip_spawn_options options = {.given = given[i]};
+        struct aiopip_spawn_request request = plain_request(task_program("options"));
+        struct spawned task;
+        request.options = &options;
+        CHECK_EQUAL(spawn_request(client, request, argv, NULL, &task), 0);
+        CHECK_EQUAL(finish(client, task), 0);
+    }
+    close(open);
+}
+
 static bool is_at_rest(aiopip_client *client)
 {
     drain(client);
@@ -233,6 +254,7 @@ static void play(const void *argument)
         check_descriptors(client);
         check_inherited(client);
         check_listed(client);
+        check_inherited_all(client);
         CHECK_SOON(is_at_rest(client));
         /* Where ld.so is not tracked, a task that is killed while it loads leaves something. */
         if (scenario->loader_tracked)

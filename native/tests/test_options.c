@@ -3,6 +3,7 @@
  * test_options.c: options that are given seldom: task_options looks whether they have had their effect,
  * and what cannot be applied fails by its name.
  */
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -225,6 +226,108 @@ static void test_descriptors_that_are_not_open(void)
     fails(&options, "fd_map[1073741824]", EINVAL);
 }
 
+static const char *number_text(int number)
+{
+    return text_of((uint64_t)number);
+}
+
+/* All but what an exec closes, and what takes its place; from threads that come and go. */
+static void test_all_descriptors_inherited(void)
+{
+    int plain = memfd_create("plain", 0), marked = memfd_create("marked", MFD_CLOEXEC);
+    struct aiopip_descriptor list[2] = {{plain + 50, marked, 0}, {1010, marked, 0}};
+    struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_INHERIT};
+
+    CHECK(plain >= 0 && marked >= 0);
+    FINDS(NULL, "open", number_text(plain), "0");
+    for (int i = 0; i < 20; i++) {
+        FINDS(&options, "open", number_text(plain), "1");
+        FINDS(&options, "open", number_text(marked), "0");
+        FINDS(&options, "open", number_text(aiopip_fd(client)), "0");
+    }
+    options.descriptors = list;
+    options.descriptor_count = 2;
+    FINDS(&options, "open", number_text(plain), "1");
+    FINDS(&options, "open", number_text(marked), "0");
+    FINDS(&options, "open", "1010", "1");
+    list[0].number = marked;
+    list[0].source = plain;
+    FINDS(&options, "open", number_text(marked), "1");
+    FINDS(&options, "open", number_text(plain), "1");
+    close(plain);
+    close(marked);
+}
+
+static void test_shared_descriptors(void)
+{
+    const struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_SHARE_FILES};
+
+    CHECK(fcntl(500, F_GETFD) < 0);
+    FINDS(&options, "dup", "500");
+    CHECK(fcntl(500, F_GETFD) == 0);
+    FINDS(&options, "open", "500", "1");
+    FINDS(&options, "open", number_text(aiopip_fd(client)), "1");
+    CHECK(close(500) == 0);
+    FINDS(NULL, "dup", "500");
+    CHECK(fcntl(500, F_GETFD) < 0);
+}
+
+static void test_shared_folder_and_umask(void)
+{
+    const struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_SHARE_FS};
+    char before[PATH_MAX], after[PATH_MAX];
+    mode_t mask = umask(022);
+
+    CHECK(getcwd(before, sizeof before) != NULL);
+    FINDS(NULL, "folder", "/", "077");
+    CHECK(strcmp(getcwd(after, sizeof after), before) == 0);
+    FINDS(&options, "folder", "/", "077");
+    CHECK(strcmp(getcwd(after, sizeof after), "/") == 0);
+    CHECK_EQUAL(umask(mask), 077);
+    CHECK(chdir(before) == 0);
+}
+
+static void test_shared_things_are_not_changed_for_one(void)
+{
+    struct aiopip_descriptor listed = {4, 0, 0};
+    struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_SHARE_FILES};
+    struct aiopip_spawn_request request = plain_request(task_program("options"));
+    const char *const words[] = {"options", NULL};
+    struct spawned task;
+
+    request.options = &options;
+    request.stdio[1] = 1;
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
+    request.stdio[1] = AIOPIP_STDIO_INHERIT;
+    options.descriptors = &listed;
+    options.descriptor_count = 1;
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
+    options = (struct aiopip_spawn_options){.given = AIOPIP_OPTION_SHARE_FS | AIOPIP_OPTION_UMASK};
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
+    options.given = AIOPIP_OPTION_SHARE_FS;
+    request.cwd = "/";
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), -EINVAL);
+}
+
+/* The cloner's death would be theirs. */
+static void test_cloner_lives_as_long_as_its_tasks(void)
+{
+    const struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_SHARE_FILES};
+    struct aiopip_spawn_request request = plain_request(task_program("actions"));
+    const char *const words[] = {"actions", "pause", NULL};
+    struct spawned tasks[8];
+
+    request.options = &options;
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQUAL(spawn_request(client, request, words, NULL, &tasks[i]), 0);
+        await(client, tasks[i].generation, AIOPIP_EVENT_STARTED);
+    }
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQUAL(aiopip_kill(client, tasks[i].pipid, tasks[i].generation, SIGTERM), 0);
+        CHECK_EQUAL(finish(client, tasks[i]), SIGTERM);
+    }
+}
+
 static void test_what_makes_no_sense_is_refused(void)
 {
     struct aiopip_descriptor list[2] = {{4, 0, 0}, {4, 0, 0}};
@@ -260,6 +363,11 @@ int main(void)
     RUN(test_stack);
     RUN(test_any_source_at_any_number);
     RUN(test_descriptors_that_are_not_open);
+    RUN(test_all_descriptors_inherited);
+    RUN(test_shared_descriptors);
+    RUN(test_shared_folder_and_umask);
+    RUN(test_shared_things_are_not_changed_for_one);
+    RUN(test_cloner_lives_as_long_as_its_tasks);
     RUN(test_what_makes_no_sense_is_refused);
     CHECK_SOON(statistics_of(client).reclaiming == 0);
     CHECK_EQUAL(mappings_of_tasks(), 0);
