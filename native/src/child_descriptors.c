@@ -27,11 +27,27 @@ static __attribute__((noreturn)) void fail(const struct places *places,
     child_fail_option(places->block, at->passed ? "pass_fds" : "fd_map", at->number, error);
 }
 
-/* A source that lies where others will be put is lifted above all of these, so that any permutation
- * works. */
+static bool is_number(const struct places *places, int32_t number)
+{
+    size_t low = 0, high = places->count;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (places->listed[middle].number == number)
+            return true;
+        if (places->listed[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return number >= 0 && number < 3;
+}
+
+/* A source that lies where another one will be put is lifted above all of these, so that any
+ * permutation works.  The others stay: above the last number there may be no room. */
 static void lift(const struct places *places, struct aiopip_descriptor *at, int last)
 {
-    if (at->source < 0 || at->source > last || at->source == at->number)
+    if (at->source == at->number || !is_number(places, at->source))
         return;
     long lifted = sys3(SYS_fcntl, at->source, F_DUPFD_CLOEXEC, last + 1);
     if (lifted < 0)
@@ -53,7 +69,7 @@ static void put(const struct places *places, const struct aiopip_descriptor *at)
         fail(places, at, result);
 }
 
-static void close_from(long first, long last)
+static void close_range_of(long first, long last)
 {
     struct kernel_rlimit limit = {0};
 
@@ -63,6 +79,17 @@ static void close_from(long first, long last)
     sys4(SYS_prlimit64, 0, RESOURCE_NOFILE, 0, (long)(uintptr_t)&limit);
     for (long i = first; i <= last && i < (long)limit.soft; i++)
         sys1(SYS_close, i);
+}
+
+static void close_others(const struct places *places)
+{
+    long next = 3;
+
+    for (size_t i = 0; i < places->count; i++) {
+        close_range_of(next, places->listed[i].number - 1);
+        next = places->listed[i].number + 1;
+    }
+    close_range_of(next, LAST_DESCRIPTOR);
 }
 
 /* As exec does: close what is marked for it.  The table is a copy of the root's. */
@@ -116,7 +143,6 @@ void child_place_descriptors(struct task_block *block)
     const struct task_start *start = &block->start;
     uint32_t given = start->options ? start->options->given : 0;
     struct places places = {.block = block};
-    bool closes = !(given & AIOPIP_OPTION_INHERIT);
     int last = 2;
 
     if (given & AIOPIP_OPTION_SHARE_FILES)
@@ -134,15 +160,10 @@ void child_place_descriptors(struct task_block *block)
         lift(&places, &places.listed[i], last);
     for (int i = 0; i < 3; i++)
         put(&places, &places.stdio[i]);
-    long next = 3;
-    for (size_t i = 0; i < places.count; i++) {
+    for (size_t i = 0; i < places.count; i++)
         put(&places, &places.listed[i]);
-        if (closes)
-            close_from(next, places.listed[i].number - 1);
-        next = places.listed[i].number + 1;
-    }
-    if (closes)
-        close_from(next, LAST_DESCRIPTOR);
-    else
+    if (given & AIOPIP_OPTION_INHERIT)
         close_marked();
+    else
+        close_others(&places);
 }
