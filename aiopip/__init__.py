@@ -46,6 +46,7 @@ from aiopip._exports import Export  # noqa: E402
 from aiopip._group import TaskGroup  # noqa: E402
 from aiopip._lifetime import current_root  # noqa: E402
 from aiopip._lock import Lock  # noqa: E402
+from aiopip._options import Share  # noqa: E402
 from aiopip._pipes import ReceivePipe, SendPipe  # noqa: E402
 from aiopip._region import Region  # noqa: E402
 from aiopip._root import Root  # noqa: E402
@@ -110,6 +111,7 @@ __all__ = [
     "RootBusyError",
     "RootStatistics",
     "SendPipe",
+    "Share",
     "SignalStream",
     "SlotBusyError",
     "SpawnError",

@@ -431,6 +431,7 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
     limits = ffi.new(
         "struct aiopip_limit[]", [dataclasses.astuple(limit) for limit in packed.limits]
     )
+    descriptors = ffi.new("struct aiopip_descriptor[]", list(packed.descriptors))
     name = ffi.NULL if packed.name is None else ffi.from_buffer("char[]", packed.name)
     options = ffi.new("struct aiopip_spawn_options *")
     options.given = packed.given
@@ -441,10 +442,13 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
     options.cpu_bytes = len(packed.cpus)
     options.limits = limits
     options.limit_count = len(packed.limits)
+    options.descriptors = descriptors
+    options.descriptor_count = len(packed.descriptors)
+    options.mapped_stdio = packed.mapped_stdio
     options.name = name
     options.stack_bytes = packed.stack_bytes
     into.options = options
-    return cpus, limits, name, options
+    return cpus, limits, descriptors, name, options
 
 
 def open_client(max_tasks: int, preload: str, probe: str, launcher: str) -> Client | int:

@@ -12,6 +12,14 @@ import signal
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypedDict
 
+from aiopip._descriptors import (
+    INHERIT,
+    NAMES,
+    FileOrDescriptor,
+    PackedDescriptor,
+    PackedStdio,
+    pack_descriptors,
+)
 from aiopip._errors import InvalidArgumentError, whole_number
 
 Limit = int | tuple[int, int]
@@ -32,18 +40,42 @@ class Given(enum.IntFlag):
     UMASK = 1
     NICE = 2
     SIGMASK = 4
+    INHERIT = 8
+    SHARE_FILES = 16
+    SHARE_FS = 32
+
+
+class Share(enum.Flag):
+    """What a task shares with its Root in place of a copy of its own.
+
+    What a task changes of it is changed for the Root and all that share it, and stays so behind its
+    end.  Both are given as `Share.FILES | Share.FS`.
+
+    Source: clone(2), CLONE_FILES and CLONE_FS; sproc(2) of IRIX.
+    """
+
+    NONE = 0
+    FILES = 1
+    """The descriptors: one that either opens is open in the other, by the same number."""
+    FS = 2
+    """The working folder, the root folder and the umask."""
 
 
 class RareOptions(TypedDict, total=False):
     """Options that most spawns do without; `Root.spawn` documents them."""
 
+    pass_fds: Iterable[FileOrDescriptor]
+    fd_map: Mapping[int, FileOrDescriptor] | None
+    close_fds: bool
     cpu: int | Iterable[int] | None
+    share: Share
     stack_bytes: int | None
     umask: int | None
     rlimits: Mapping[int, Limit] | None
     nice: int | None
     sigmask: Collection[int] | None
     name: str | bytes | None
+    preexec_fn: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +93,14 @@ class PackedOptions:
     """`struct aiopip_spawn_options`.
 
     Attributes:
-        given: `Given`: which of umask, nice and sigmask count.
+        given: `Given`: which of umask, nice and sigmask count; what is inherited and shared.
         umask: the mask for files' permissions.
         nice: the nice value.
         sigmask: the blocked signals; bit 0 is signal 1.
         cpus: a set of processors, as sched_setaffinity(2) has it; empty: as the calling thread's.
         limits: the resource limits.
+        descriptors: those beside 0 to 2, by number.
+        mapped_stdio: a bit for each of 0 to 2 that comes from fd_map.
         name: the task's name, ended by NUL, None for the program's.
         stack_bytes: the size of its first thread's stack, 0 for the limit's.
     """
@@ -77,33 +111,62 @@ class PackedOptions:
     sigmask: int = 0
     cpus: bytes = b""
     limits: tuple[PackedLimit, ...] = ()
+    descriptors: tuple[PackedDescriptor, ...] = ()
+    mapped_stdio: int = 0
     name: bytes | None = None
     stack_bytes: int = 0
 
 
 NOTHING = PackedOptions()
 
+_NO_PREEXEC = (
+    "nothing of this program can run in a task, which has our memory and no interpreter of its own "
+    "until its own program runs; use cwd, umask, rlimits, nice, cpu, sigmask, new_session, "
+    "process_group, user, group, extra_groups, pass_fds and fd_map, and for the rest have the "
+    "program do it, or a script that execs it"
+)
 
-def pack_options(options: RareOptions) -> PackedOptions | None:
-    """Check and pack them; None when all are as by default.
+
+def pack_options(
+    options: RareOptions, stdio: PackedStdio, has_cwd: bool
+) -> tuple[PackedStdio, PackedOptions | None]:
+    """Check and pack them.
+
+    Args:
+        options: what was given.
+        stdio: what the task's stdin, stdout and stderr are.
+        has_cwd: whether it has a folder of its own.
+
+    Returns:
+        stdio, with what fd_map has for it; and the options, None when all are as by default.
 
     Raises:
-        InvalidArgumentError: a value that cannot be.
+        InvalidArgumentError: a value that cannot be, or options that exclude each other.
     """
-    packed = PackedOptions(**_facts(**options))
-    return None if packed == NOTHING else packed
+    stdio, facts = _facts(stdio, has_cwd, **options)
+    packed = PackedOptions(**facts)
+    return stdio, None if packed == NOTHING else packed
 
 
 def _facts(
+    stdio: PackedStdio,
+    has_cwd: bool,
     *,
+    pass_fds: Iterable[FileOrDescriptor] = (),
+    fd_map: Mapping[int, FileOrDescriptor] | None = None,
+    close_fds: bool = True,
     cpu: int | Iterable[int] | None = None,
+    share: Share = Share.NONE,
     stack_bytes: int | None = None,
     umask: int | None = None,
     rlimits: Mapping[int, Limit] | None = None,
     nice: int | None = None,
     sigmask: Collection[int] | None = None,
     name: str | bytes | None = None,
-) -> dict[str, Any]:
+    preexec_fn: object = None,
+) -> tuple[PackedStdio, dict[str, Any]]:
+    if preexec_fn is not None:
+        raise InvalidArgumentError("preexec_fn", _NO_PREEXEC)
     facts: dict[str, Any] = {"given": 0}
     if umask is not None:
         facts["given"] |= Given.UMASK
@@ -122,7 +185,37 @@ def _facts(
         facts["name"] = _pack_name(name)
     if stack_bytes is not None:
         facts["stack_bytes"] = _within("stack_bytes", stack_bytes, STACK_BYTES_MIN, 2**63 - 1)
-    return facts
+    own = [name for name, at in zip(NAMES, stdio, strict=True) if at != INHERIT]
+    stdio, facts["descriptors"], facts["mapped_stdio"] = pack_descriptors(stdio, pass_fds, fd_map)
+    own += [name for name, value in (("pass_fds", pass_fds), ("fd_map", fd_map)) if value]
+    facts["given"] |= _pack_share(
+        share,
+        files=own,
+        fs=[name for name, given in (("cwd", has_cwd), ("umask", umask is not None)) if given],
+    )
+    if not close_fds:
+        facts["given"] |= Given.INHERIT
+    return stdio, facts
+
+
+def _pack_share(share: Share, *, files: list[str], fs: list[str]) -> int:
+    """The bits of what is shared; files and fs: the options that it excludes and that are given."""
+    if not isinstance(share, Share):
+        raise TypeError(f"share: {share!r} is no aiopip.Share")
+    given = 0
+    for what, flag, excluded in (
+        (Share.FILES, Given.SHARE_FILES, files),
+        (Share.FS, Given.SHARE_FS, fs),
+    ):
+        if what not in share:
+            continue
+        given |= flag
+        if excluded:
+            raise InvalidArgumentError(
+                excluded[0],
+                f"with share={what} it would be changed for the Root, too; leave out one of them",
+            )
+    return given
 
 
 def _within(option: str, value: Any, least: int, most: int, shape: str = "{}") -> int:

@@ -17,7 +17,8 @@ from aiopip._spawn_errors import SpawnOptionError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from aiopip._request import Stdio, StrOrBytesPath
+    from aiopip._descriptors import Stdio
+    from aiopip._request import StrOrBytesPath
 
 TAIL_BYTES = 4096
 """How much of what came last a ReceivePipe remembers."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import os
-import subprocess
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from aiopip._descriptors import PackedStdio, Stdio, pack_stdio
 from aiopip._errors import InvalidArgumentError, whole_number
 from aiopip._options import PackedOptions, RareOptions, pack_options
 from aiopip._spawn_errors import ProgramNotFoundError
@@ -23,20 +23,7 @@ StrOrBytesPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Environment = Mapping[str, str] | Mapping[bytes, bytes] | Mapping[str | bytes, str | bytes]
 
 
-class HasFileno(Protocol):
-    """An open file, a socket, a pipe's end: anything with a descriptor."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
-
-
-Stdio = int | HasFileno | None
-
 PIPID_ANY = -1
-# enum aiopip_stdio
-INHERIT = -1
-NULL = -2
-TO_STDOUT = -3
 
 
 class SpawnFlags(enum.IntFlag):
@@ -76,7 +63,7 @@ class SpawnRequest:
     envc: int
     path_list: bytes | None
     cwd: bytes | None
-    stdio: tuple[int, int, int]
+    stdio: PackedStdio
     pipid: int
     flags: SpawnFlags
     process_group: int
@@ -129,6 +116,9 @@ def pack(
     variables = dict(os.environb) if env is None else _variables(env)
     path_list = variables.get(b"PATH")
     folder = None if cwd is None else _encode("cwd", cwd)
+    descriptors, options = pack_stdio(stdio), None
+    if rare:
+        descriptors, options = pack_options(rare, descriptors, cwd is not None)
     return SpawnRequest(
         program=path + b"\0",
         argv=b"\0".join(argv) + b"\0",
@@ -137,7 +127,7 @@ def pack(
         envc=len(variables),
         path_list=None if path_list is None else path_list + b"\0",
         cwd=None if folder is None else folder + b"\0",
-        stdio=_pack_stdio(stdio),
+        stdio=descriptors,
         pipid=_pack_pipid(pipid, max_tasks),
         flags=_pack_flags(
             {
@@ -147,7 +137,7 @@ def pack(
             }
         ),
         process_group=_pack_group(process_group, new_session),
-        options=pack_options(rare) if rare else None,
+        options=options,
     )
 
 
@@ -173,33 +163,6 @@ def _variables(env: Environment) -> dict[bytes, bytes]:
             raise InvalidArgumentError("env", f"{name!r} cannot be the name of a variable")
         variables[key] = _encode(f"env[{name!r}]", value)
     return variables
-
-
-def _pack_stdio(stdio: tuple[Stdio, Stdio, Stdio]) -> tuple[int, int, int]:
-    stdin, stdout, stderr = stdio
-    return (
-        _descriptor("stdin", stdin),
-        _descriptor("stdout", stdout),
-        TO_STDOUT if stderr == subprocess.STDOUT else _descriptor("stderr", stderr),
-    )
-
-
-def _descriptor(option: str, value: Stdio) -> int:
-    if value is None:
-        return INHERIT
-    if isinstance(value, bool):
-        raise InvalidArgumentError(option, f"{value!r} is no descriptor")
-    if value == subprocess.DEVNULL:
-        return NULL
-    if value == subprocess.STDOUT:
-        raise InvalidArgumentError(option, "STDOUT is for stderr alone")
-    try:
-        descriptor = value if isinstance(value, int) else value.fileno()
-    except (AttributeError, OSError, ValueError) as error:
-        raise InvalidArgumentError(option, f"{value!r} has no descriptor: {error}") from None
-    if descriptor < 0:
-        raise InvalidArgumentError(option, f"{descriptor} is no descriptor")
-    return descriptor
 
 
 def _pack_pipid(pipid: int | None, max_tasks: int) -> int:

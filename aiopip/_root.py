@@ -18,6 +18,7 @@ from aiopip._errors import (
 from aiopip._ffi import MAX_TASKS
 from aiopip._group import TaskGroup
 from aiopip._lifetime import close_core, open_core
+from aiopip._options import Share
 from aiopip._spawn import spawn
 from aiopip._task import Task
 
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from aiopip._descriptors import FileOrDescriptor, Stdio
     from aiopip._events import EventStream
     from aiopip._exports import Export
     from aiopip._options import Limit, RareOptions
     from aiopip._region import Region
-    from aiopip._request import Environment, Stdio, StrOrBytesPath
+    from aiopip._request import Environment, StrOrBytesPath
     from aiopip._statistics import RootStatistics
 
 
@@ -137,13 +139,18 @@ class Root:
         new_session: bool = False,
         process_group: int | None = None,
         stopped: bool = False,
+        pass_fds: Iterable[FileOrDescriptor] = (),
+        fd_map: Mapping[int, FileOrDescriptor] | None = None,
+        close_fds: bool = True,
         cpu: int | Iterable[int] | None = None,
+        share: Share = Share.NONE,
         stack_bytes: int | None = None,
         umask: int | None = None,
         rlimits: Mapping[int, Limit] | None = None,
         nice: int | None = None,
         sigmask: Collection[int] | None = None,
         name: str | bytes | None = None,
+        preexec_fn: None = None,
     ) -> Task:
         """Start a program as a task.
 
@@ -171,8 +178,17 @@ class Root:
                 join that: setpgid(2); this process's own by default.  Not with `new_session`.
             stopped: whether it is stopped (SIGSTOP) before the first instruction of its program;
                 `Task.resume()` lets it go.  Leaving the Root waits for it as for any other.
+            pass_fds: descriptors or files that it gets by the same numbers.
+            fd_map: its numbers, each to the descriptor or file that it is there; any to any, swaps
+                and 0 to 2 too.  Numbers lie below the soft limit of open files; what it gets is
+                inheritable, whatever it is here.
+            close_fds: False has it inherit all descriptors that are inheritable here
+                (`os.set_inheritable`), as across an exec.
             cpu: the processor, or the set of processors, that it may run on, by number from 0 on;
                 those of the calling thread by default.
+            share: what it shares with this process in place of a copy: `Share.FILES`, `Share.FS`.
+                With the first it has no stdin, stdout, stderr, pass_fds and fd_map of its own, with
+                the second no cwd and umask.
             stack_bytes: the size of its first thread's stack, and its soft RLIMIT_STACK; from
                 256 KiB on.  By default it is as large as that limit, 8 MiB where that is above
                 64 MiB.
@@ -187,6 +203,7 @@ class Root:
             sigmask: the signals that are blocked in it; the calling thread's mask by default.
             name: what `ps` shows as its name (comm), 1 to 15 bytes, and `Task.name`; the last part
                 of the program's path by default.
+            preexec_fn: refused; the error says what to use instead.
 
         The child applies them in this order: session and process group; descriptors; `cwd`;
         `umask`; limits; processors, scheduling, `nice`; name; signal mask.
@@ -217,15 +234,25 @@ class Root:
         """
         rare: RareOptions = {}
         if (
-            cpu is not None
+            pass_fds
+            or fd_map
+            or not close_fds
+            or cpu is not None
+            or share
             or stack_bytes is not None
             or umask is not None
             or rlimits is not None
             or nice is not None
             or sigmask is not None
             or name is not None
+            or preexec_fn is not None
         ):
             rare = {
+                "pass_fds": pass_fds,
+                "fd_map": fd_map,
+                "close_fds": close_fds,
+                "share": share,
+                "preexec_fn": preexec_fn,
                 "cpu": cpu,
                 "stack_bytes": stack_bytes,
                 "umask": umask,

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from aiopip._core import Core
-    from aiopip._request import Environment, Stdio, StrOrBytesPath
+    from aiopip._descriptors import Stdio
+    from aiopip._request import Environment, StrOrBytesPath
     from aiopip._state import Member
     from aiopip._task import Task
 

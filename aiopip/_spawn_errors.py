@@ -238,6 +238,8 @@ def _limit(what: str) -> Callable[[Failed, str], SpawnError]:
 
 _other = _limit("the start failed")
 
+_NUMBERS = "the task's numbers have to lie below the soft limit of open files (RLIMIT_NOFILE)"
+
 _HINTS = {
     ("process_group", errno.EPERM): "no such group in this session; a group is there while a "
     "process is in it, and 0 makes a new one",
@@ -245,6 +247,8 @@ _HINTS = {
     ("nice", errno.EPERM): "less than the calling thread has takes CAP_SYS_NICE, or RLIMIT_NICE",
     ("rlimits", errno.EPERM): "raising a hard limit takes CAP_SYS_RESOURCE",
     ("rlimits", errno.EINVAL): "no such resource, or a soft limit above the hard one",
+    ("fd_map", errno.EINVAL): _NUMBERS,
+    ("pass_fds", errno.EINVAL): _NUMBERS,
     ("stack_bytes", errno.EPERM): "it is above the hard limit (RLIMIT_STACK)",
     ("stack_bytes", errno.ENOMEM): "a task has half of its part of the address space for its "
     "stack, which is larger the smaller max_tasks is",

@@ -1,7 +1,6 @@
 """A task's descriptors: stdin, stdout, stderr, and none else."""
 
 # Files are looked at while the loop has nothing else to do.
-# ruff: noqa: ASYNC240
 
 from __future__ import annotations
 
@@ -9,33 +8,18 @@ import itertools
 import os
 import socket
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from integration.descriptors import identity, open_in_task
 from support import output, python_source, run_python, still_works
 
 import aiopip
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from integration.conftest import Programs
-
-Identity = tuple[int, int]
-
-
-def identity(descriptor: int | str) -> Identity:
-    found = os.fstat(descriptor) if isinstance(descriptor, int) else Path(descriptor).stat()
-    return found.st_dev, found.st_ino
-
-
-async def open_in_task(
-    root: aiopip.Root, program: Programs, report: Path, **options: Any
-) -> dict[int, Identity]:
-    """What is open in a task with such options, by descriptor."""
-    task = await root.spawn(program("descriptors"), report, **options)
-    assert await task.wait() == 0
-    lines = [line.split() for line in report.read_text().splitlines()]
-    return {int(number): (int(device), int(inode)) for number, device, inode in lines}
 
 
 async def test_every_arrangement_of_descriptors(

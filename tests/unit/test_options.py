@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import signal
+import subprocess
 import sys
+import tempfile
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aiopip
+from aiopip import Share
+from aiopip._descriptors import INHERIT
 from aiopip._options import Given, PackedLimit, PackedOptions
 from aiopip._request import SpawnRequest, pack
 
@@ -148,3 +152,94 @@ def test_cpus_are_a_bit_each_in_whole_words(chosen: set[int]) -> None:
 
 def test_one_cpu_is_a_set_of_one() -> None:
     assert packed(cpu=3) == packed(cpu=[3]) == packed(cpu=iter((3,)))
+
+
+# Descriptors
+
+
+def test_descriptors_are_packed_by_number() -> None:
+    with tempfile.TemporaryFile() as file:
+        options = packed(pass_fds=(909, file), fd_map={940: 3, 912: file})
+        number = file.fileno()
+    assert options.descriptors == tuple(
+        sorted([(909, 909, True), (number, number, True), (940, 3, False), (912, number, False)])
+    )
+    assert options.mapped_stdio == 0
+
+
+def test_mapped_standard_descriptors_are_stdio() -> None:
+    made = request(fd_map={0: 7, 2: 8, 3: 9}, stdout=6)
+    assert made.stdio == (7, 6, 8)
+    assert made.options == PackedOptions(descriptors=((3, 9, False),), mapped_stdio=5)  # type: ignore[arg-type]
+
+
+def test_standard_descriptors_are_passed_anyway() -> None:
+    made = request(pass_fds=[0, 1, 2])
+    assert (made.stdio, made.options) == ((INHERIT, INHERIT, INHERIT), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"fd_map": {0: 5}, "stdin": 6}, "fd_map: stdin says what 0 is"),
+        ({"pass_fds": [1], "stdout": subprocess.DEVNULL}, "pass_fds: stdout says what 1 is"),
+        ({"fd_map": {2: 5}, "stderr": subprocess.STDOUT}, "fd_map: stderr says what 2 is"),
+        ({"fd_map": {7: 5}, "pass_fds": [7]}, "fd_map: 7 is in pass_fds, too"),
+        ({"fd_map": {-1: 5}}, "fd_map: -1 is no number"),
+        ({"fd_map": {2**31: 5}}, "fd_map: 2147483648 is no number"),
+        ({"fd_map": {3: -1}}, r"fd_map\[3\]: -1 is no descriptor"),
+        ({"fd_map": {3: None}}, r"fd_map\[3\]: None has no descriptor"),
+        ({"pass_fds": [-1]}, "pass_fds: -1 is no descriptor"),
+        ({"pass_fds": [2**31]}, "pass_fds: 2147483648 is no descriptor"),
+        ({"pass_fds": [True]}, "pass_fds: True is no descriptor"),
+    ],
+)
+def test_descriptors_that_cannot_be_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match=f"^{why}"):
+        packed(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"fd_map": [(3, 4)]}, {"fd_map": {"3": 4}}, {"pass_fds": 3}, {"pass_fds": "3"}]
+)
+def test_descriptors_of_another_type_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"^(fd_map|pass_fds): "):
+        packed(**options)
+
+
+# Sharing
+
+
+def test_what_is_shared_is_a_flag_each() -> None:
+    assert packed(share=Share.FILES).given == Given.SHARE_FILES
+    assert packed(share=Share.FILES | Share.FS).given == Given.SHARE_FILES | Given.SHARE_FS
+    assert packed(close_fds=False).given == Given.INHERIT
+    assert request(share=Share.NONE, close_fds=True).options is None
+
+
+@pytest.mark.parametrize(
+    ("share", "option", "value"),
+    [
+        (Share.FILES, "stdin", subprocess.DEVNULL),
+        (Share.FILES, "stdout", 5),
+        (Share.FILES, "stderr", subprocess.STDOUT),
+        (Share.FILES, "pass_fds", [0]),
+        (Share.FILES | Share.FS, "fd_map", {0: 1}),
+        (Share.FS, "cwd", "/"),
+        (Share.FILES | Share.FS, "umask", 0),
+    ],
+)
+def test_what_is_shared_is_not_changed_for_one(share: Share, option: str, value: Any) -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match=rf"^{option}: with share=Share\.F"):
+        packed(share=share, **{option: value})
+
+
+@pytest.mark.parametrize("share", [1, "FILES"])
+def test_share_is_an_enumeration(share: object) -> None:
+    with pytest.raises(TypeError, match=r"^share: .* is no aiopip\.Share"):
+        packed(share=share)
+
+
+def test_preexec_fn_is_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match=r"preexec_fn: .*use cwd, umask"):
+        packed(preexec_fn=print)

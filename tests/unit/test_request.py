@@ -13,15 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aiopip
-from aiopip._request import (
-    INHERIT,
-    NULL,
-    PIPID_ANY,
-    TO_STDOUT,
-    SpawnFlags,
-    SpawnRequest,
-    pack,
-)
+from aiopip._descriptors import INHERIT, NULL, TO_STDOUT
+from aiopip._request import PIPID_ANY, SpawnFlags, SpawnRequest, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
