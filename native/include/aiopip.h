@@ -60,10 +60,12 @@ enum aiopip_option {
     AIOPIP_OPTION_UMASK = 1,
     AIOPIP_OPTION_NICE = 2,
     AIOPIP_OPTION_SIGMASK = 4,
-    AIOPIP_OPTION_INHERIT = 8, /* all descriptors of the root but those that an exec closes */
-    AIOPIP_OPTION_SHARE_FILES =
-        16,                      /* clone(CLONE_FILES): stdio and descriptors are the root's own */
-    AIOPIP_OPTION_SHARE_FS = 32, /* clone(CLONE_FS): so are cwd and umask */
+    AIOPIP_OPTION_INHERIT = 8,      /* all descriptors of the root but those that an exec closes */
+    AIOPIP_OPTION_SHARE_FILES = 16, /* CLONE_FILES: stdio and descriptors are the root's own */
+    AIOPIP_OPTION_SHARE_FS = 32,    /* CLONE_FS: so are cwd and umask */
+    AIOPIP_OPTION_USER = 64,
+    AIOPIP_OPTION_GROUP = 128,
+    AIOPIP_OPTION_EXTRA_GROUPS = 256,
 };
 
 /* A resource limit of a task: setrlimit(2). */
@@ -97,7 +99,11 @@ struct aiopip_spawn_options {
     const struct aiopip_descriptor *descriptors; /* by number, each once */
     size_t descriptor_count;
     uint32_t mapped_stdio; /* bit n: an error of stdio[n] says fd_map */
-    size_t stack_bytes;    /* of its first thread, and its soft limit; from 256 KiB on */
+    uint32_t user;         /* all of its user IDs */
+    uint32_t group;
+    const uint32_t *extra_groups;
+    size_t extra_group_count;
+    size_t stack_bytes; /* of its first thread, and its soft limit; from 256 KiB on */
 };
 
 /* One task to start.  Everything is copied before aiopip_spawn() returns. */

@@ -5,9 +5,11 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "core.h"
+#include "options.h"
 
 int attributes_read(struct thread_attributes *attributes)
 {
@@ -109,5 +111,7 @@ void attributes_set(struct core *core, const struct request *request,
                              : request->attributes.signal_mask;
     set_limits(core, child);
     set_scheduling(request, mine, child);
+    if (options && options->given & OPTIONS_CREDENTIALS)
+        child->dumpable = prctl(PR_GET_DUMPABLE);
     strncpy(child->comm, options && options->name ? options->name : name, sizeof child->comm - 1);
 }

@@ -127,7 +127,7 @@ static void wait_at_gate(struct task_block *block)
 }
 
 /* The root may have died before the first line: then nobody is told, and nobody is there. */
-static void die_with_root(const struct control *control)
+void child_die_with_root(const struct control *control)
 {
     sys2(SYS_prctl, PR_SET_PDEATHSIG, SIGNAL_KILL);
     if (sys0(SYS_getppid) != control->root_pid)
@@ -136,7 +136,7 @@ static void die_with_root(const struct control *control)
 
 void child_stop(void *argument)
 {
-    die_with_root(argument);
+    child_die_with_root(argument);
     sys2(SYS_kill, sys0(SYS_getpid), SIGNAL_STOP);
     leave();
 }
@@ -147,7 +147,7 @@ void child_main(void *argument)
     struct task_start *start = &block->start;
     long result;
 
-    die_with_root(block->control);
+    child_die_with_root(block->control);
     reset_signals(start);
     set_group(block);
     child_place_descriptors(block);
@@ -157,6 +157,8 @@ void child_main(void *argument)
         sys1(SYS_umask, start->options->umask);
     set_limits(block);
     set_scheduling(block);
+    if (start->options)
+        child_change_credentials(block);
     sys2(SYS_prctl, PR_SET_NAME, (long)(uintptr_t)start->comm);
     sys4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)(uintptr_t)&start->signal_mask, 0, 8);
 

@@ -17,6 +17,9 @@ HIDDEN void child_main(void *argument);
 /* All that a child does which is there to be stopped: it stops itself.  argument: struct control *. */
 HIDDEN void child_stop(void *argument);
 
+/* Have the kernel kill this process when the root ends, or end at once when it has. */
+HIDDEN void child_die_with_root(const struct control *control);
+
 /* Report what failed, and end.  error: minus an errno. */
 HIDDEN __attribute__((noreturn)) void child_fail(struct task_block *block,
                                                  enum aiopip_failure failure, long error);
@@ -32,6 +35,7 @@ HIDDEN void child_place_descriptors(struct task_block *block);
 /* child_options.c: apply block->start.options, which are given. */
 HIDDEN void child_limit(struct task_block *block);
 HIDDEN void child_renice(struct task_block *block);
+HIDDEN void child_change_credentials(struct task_block *block);
 
 #undef HIDDEN
 #endif

@@ -63,6 +63,7 @@ size_t options_bytes(const struct aiopip_spawn_options *options)
     return align_up(sizeof *options, ALIGNMENT) + align_up(options->cpu_bytes, ALIGNMENT) +
            align_up(options->limit_count * sizeof *options->limits, ALIGNMENT) +
            align_up(options->descriptor_count * sizeof *options->descriptors, ALIGNMENT) +
+           align_up(options->extra_group_count * sizeof *options->extra_groups, ALIGNMENT) +
            align_up(text_bytes(options->name), ALIGNMENT);
 }
 
@@ -88,6 +89,8 @@ struct aiopip_spawn_options *options_copy(const struct aiopip_spawn_options *opt
     copy->limits = put(&at, options->limits, options->limit_count * sizeof *options->limits);
     copy->descriptors =
         put(&at, options->descriptors, options->descriptor_count * sizeof *options->descriptors);
+    copy->extra_groups =
+        put(&at, options->extra_groups, options->extra_group_count * sizeof *options->extra_groups);
     copy->name = put(&at, options->name, text_bytes(options->name));
     return copy;
 }

@@ -15,6 +15,8 @@ int options_check(const struct aiopip_spawn_request *request);
 /* Whether the task gets the process's descriptor table, or a copy of it. */
 bool options_want_table(const struct aiopip_spawn_options *options);
 
+#define OPTIONS_CREDENTIALS (AIOPIP_OPTION_USER | AIOPIP_OPTION_GROUP | AIOPIP_OPTION_EXTRA_GROUPS)
+
 /* The bytes of a copy with all that it points to; 0 for NULL. */
 size_t options_bytes(const struct aiopip_spawn_options *options);
 

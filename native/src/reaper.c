@@ -167,6 +167,14 @@ static void read_failure(struct core *core, int32_t pipid)
     task->error = atomic_load(&slot->error);
 }
 
+/* A change of credentials takes it from the whole space that it may be dumped, and the child puts that
+ * back, unless it is killed in between. */
+static void put_dumpable_back(const struct slot *slot)
+{
+    if (atomic_load(&slot->started) != TASK_STARTED_DONE && slot->block->start.dumpable == 1)
+        prctl(PR_SET_DUMPABLE, 1);
+}
+
 /* Mark the end and post it.  Under the lock. */
 static void mark_ended(struct reaper *reaper, int32_t pipid)
 {
@@ -174,6 +182,7 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
     struct slot *slot = core_slot(core, pipid);
     struct task *task = &core->tasks[pipid];
 
+    put_dumpable_back(slot);
     task->ended_ns = core_now_ns();
     task->failed = atomic_load(&slot->started) == TASK_STARTED_FAILED;
     task->acknowledged = task->failed || !atomic_load(&slot->block->sharing.published);

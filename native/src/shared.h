@@ -233,6 +233,9 @@ struct task_start {
     uint64_t affinity[128]; /* 8192 processors */
     char comm[16];
     struct aiopip_spawn_options *options; /* the task's own copy, or NULL */
+    const char *program;                  /* what ld.so loads */
+    const char *preload;
+    int32_t dumpable; /* PR_GET_DUMPABLE of the space, where credentials are changed; else 0 */
 };
 
 /* The top of a task's stack mapping. */

@@ -64,7 +64,7 @@ long stack_measure(const struct stack_content *content, size_t stack_bytes)
     if (bytes > limit || too_long(request->argv, request->argc) ||
         too_long(request->envp, request->envc))
         return -E2BIG;
-    bytes += strlen(content->preload) + strlen(content->program->libpython) +
+    bytes += 2 * strlen(content->preload) + strlen(content->program->libpython) +
              strlen(content->program->path) + strlen(loaded(content)) + strlen(argv0_of(content)) +
              strlen(content->image->path) + content->program->stored +
              (request->cwd ? strlen(request->cwd) : 0) + options_bytes(request->options) + 80;
@@ -86,9 +86,12 @@ static char *push(struct cursor *cursor, const void *bytes, size_t count)
     return memcpy(cursor->strings, bytes, count);
 }
 
-static void push_string(struct cursor *cursor, const char *text)
+static const char *push_string(struct cursor *cursor, const char *text)
 {
-    *cursor->words++ = (uintptr_t)push(cursor, text, strlen(text) + 1);
+    const char *pushed = push(cursor, text, strlen(text) + 1);
+
+    *cursor->words++ = (uintptr_t)pushed;
+    return pushed;
 }
 
 /* A blob of strings in one piece, and a word for each of them but the first `skip`. */
@@ -121,6 +124,8 @@ static void push_preloads(struct cursor *cursor, const struct stack_content *con
 static void push_auxv(struct cursor *cursor, const struct stack_content *content,
                       struct task_block *block)
 {
+    const struct aiopip_spawn_options *options = content->request->options;
+    uint32_t given = options ? options->given : 0;
     char bytes[RANDOM_BYTES];
 
     if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK) != sizeof bytes)
@@ -151,6 +156,14 @@ static void push_auxv(struct cursor *cursor, const struct stack_content *content
             break;
         case AT_SECURE:
             value = 0;
+            break;
+        case AT_UID:
+        case AT_EUID:
+            value = given & AIOPIP_OPTION_USER ? options->user : value;
+            break;
+        case AT_GID:
+        case AT_EGID:
+            value = given & AIOPIP_OPTION_GROUP ? options->group : value;
             break;
         default:
             break;
@@ -185,7 +198,7 @@ uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct
     push_preloads(&cursor, content);
     push_string(&cursor, "--argv0");
     push_string(&cursor, argv0_of(content));
-    push_string(&cursor, loaded(content));
+    block->start.program = push_string(&cursor, loaded(content));
     for (size_t i = 0; i < extra_words(content); i++)
         push_string(&cursor, content->program->words[i + 1]);
     push_blob(&cursor, request->argv, request->argv_bytes, request->argc, 1);
@@ -196,6 +209,8 @@ uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct
     /* The child reads these when the request may be gone. */
     block->start.cwd = request->cwd ? push(&cursor, request->cwd, strlen(request->cwd) + 1) : NULL;
     block->start.options = push_options(&cursor, request->options);
+    if (request->options && request->options->given & OPTIONS_CREDENTIALS)
+        block->start.preload = push(&cursor, content->preload, strlen(content->preload) + 1);
     assert(cursor.strings >= (char *)cursor.words);
     return stack;
 }

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -118,6 +119,26 @@ static void change_folder(char **values)
     umask((mode_t)number(values[1]));
 }
 
+/* UID GID GROUP, "-" for no group; the kernel's and what libc was told. */
+static void check_user(char **values)
+{
+    uid_t real, effective, saved;
+    gid_t gid, egid, sgid, groups[8];
+
+    CHECK(getresuid(&real, &effective, &saved) == 0 && getresgid(&gid, &egid, &sgid) == 0);
+    CHECK(real == number(values[0]) && effective == real && saved == real);
+    CHECK(gid == number(values[1]) && egid == gid && sgid == gid);
+    CHECK(getauxval(AT_UID) == real && getauxval(AT_EUID) == real);
+    CHECK(getauxval(AT_GID) == gid && getauxval(AT_EGID) == gid);
+    int count = getgroups(8, groups);
+    CHECK_EQUAL(count, values[2][0] != '-');
+    CHECK(count == 0 || groups[0] == number(values[2]));
+    int death = 0;
+    CHECK(prctl(PR_GET_PDEATHSIG, &death) == 0);
+    CHECK_EQUAL(death, SIGKILL);
+    CHECK_EQUAL(prctl(PR_GET_DUMPABLE), 1);
+}
+
 static const struct {
     const char *name;
     void (*check)(char **values);
@@ -126,8 +147,8 @@ static const struct {
     {"limit", check_limit},     {"cpu", check_cpu},
     {"sigmask", check_sigmask}, {"name", check_name},
     {"stack", check_stack},     {"descriptors", check_descriptors},
-    {"open", check_open},       {"dup", open_at},
-    {"folder", change_folder},
+    {"open", check_open},       {"user", check_user},
+    {"dup", open_at},           {"folder", change_folder},
 };
 
 int main(int argc, char **argv)

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include "tasks.h"
@@ -328,6 +329,108 @@ static void test_cloner_lives_as_long_as_its_tasks(void)
     }
 }
 
+#define NOBODY 65534
+
+static void read_as_nobody(const void *unused)
+{
+    (void)unused;
+    bool reads = setuid(NOBODY) == 0 && access(task_program("options"), X_OK) == 0 &&
+                 access(getenv("AIOPIP_TASK_LIBRARY"), R_OK) == 0;
+    exit(reads ? 0 : 2);
+}
+
+/* Whether user 65534 may read what was built. */
+static bool nobody_reads(void)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        read_as_nobody(NULL);
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    return status == 0;
+}
+
+static void test_user_and_groups(void)
+{
+    const uint32_t groups[] = {77};
+    struct aiopip_spawn_options options = {
+        .given = AIOPIP_OPTION_USER | AIOPIP_OPTION_GROUP | AIOPIP_OPTION_EXTRA_GROUPS,
+        .user = NOBODY,
+        .group = 4711,
+        .extra_groups = groups,
+        .extra_group_count = 1,
+        .nice = -1, /* not allowed to that user any more */
+    };
+
+    if (geteuid() != 0) {
+        fails(&options, "extra_groups", EPERM);
+        options.given = AIOPIP_OPTION_USER;
+        fails(&options, "user", EPERM);
+        return;
+    }
+    if (!nobody_reads()) {
+        printf("skipped: user 65534 may not read what was built\n");
+        return;
+    }
+    FINDS(&options, "user", "65534", "4711", "77");
+    CHECK_EQUAL(prctl(PR_GET_DUMPABLE), 1);
+    options.extra_group_count = 0;
+    options.given |= AIOPIP_OPTION_NICE;
+    FINDS(&options, "user", "65534", "4711", "-");
+    CHECK_EQUAL(prctl(PR_GET_DUMPABLE), 1);
+    CHECK_EQUAL(geteuid(), 0);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char command[2 * PATH_MAX + 16];
+
+    snprintf(command, sizeof command, "cp '%s' '%s'", from, to);
+    CHECK_EQUAL(system(command), 0);
+}
+
+static void test_user_who_may_not_execute_the_program(void)
+{
+    const struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_USER, .user = NOBODY};
+    const char *const words[] = {"options", NULL};
+    char path[PATH_MAX];
+    struct spawned task;
+
+    if (geteuid() != 0)
+        return;
+    const char *folder = check_folder(); /* ours alone */
+    snprintf(path, sizeof path, "%s/program", folder);
+    copy_file(task_program("options"), path);
+    struct aiopip_spawn_request request = plain_request(path);
+    request.options = &options;
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), 0);
+    struct aiopip_event end = await(client, task.generation, AIOPIP_EVENT_FAILED);
+    CHECK_EQUAL(end.failure, AIOPIP_FAILED_PERMISSION);
+    CHECK_EQUAL(end.error, EACCES);
+    CHECK_EQUAL(prctl(PR_GET_DUMPABLE), 1);
+    check_remove(folder);
+}
+
+/* Between the change of credentials and what puts things back. */
+static void test_killed_at_any_moment_the_space_may_be_dumped(void)
+{
+    const struct aiopip_spawn_options options = {.given = AIOPIP_OPTION_USER, .user = NOBODY};
+    struct aiopip_spawn_request request = plain_request(task_program("options"));
+    const char *const words[] = {"options", NULL};
+    struct spawned task;
+    uint64_t random = 3;
+
+    request.options = &options;
+    for (int i = 0; i < 200; i++) {
+        CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), 0);
+        usleep((useconds_t)(check_random(&random) % 150));
+        aiopip_cancel(client, task.pipid, task.generation);
+        await(client, task.generation, TASKS_THE_END);
+        CHECK_EQUAL(prctl(PR_GET_DUMPABLE), 1);
+    }
+}
+
 static void test_what_makes_no_sense_is_refused(void)
 {
     struct aiopip_descriptor list[2] = {{4, 0, 0}, {4, 0, 0}};
@@ -368,6 +471,9 @@ int main(void)
     RUN(test_shared_folder_and_umask);
     RUN(test_shared_things_are_not_changed_for_one);
     RUN(test_cloner_lives_as_long_as_its_tasks);
+    RUN(test_user_and_groups);
+    RUN(test_user_who_may_not_execute_the_program);
+    RUN(test_killed_at_any_moment_the_space_may_be_dumped);
     RUN(test_what_makes_no_sense_is_refused);
     CHECK_SOON(statistics_of(client).reclaiming == 0);
     CHECK_EQUAL(mappings_of_tasks(), 0);

@@ -24,6 +24,7 @@ from aiopip import Share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from integration.conftest import Programs
 
 
