@@ -432,6 +432,7 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
         "struct aiopip_limit[]", [dataclasses.astuple(limit) for limit in packed.limits]
     )
     descriptors = ffi.new("struct aiopip_descriptor[]", list(packed.descriptors))
+    groups = ffi.new("uint32_t[]", packed.extra_groups)
     name = ffi.NULL if packed.name is None else ffi.from_buffer("char[]", packed.name)
     options = ffi.new("struct aiopip_spawn_options *")
     options.given = packed.given
@@ -445,10 +446,15 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
     options.descriptors = descriptors
     options.descriptor_count = len(packed.descriptors)
     options.mapped_stdio = packed.mapped_stdio
+    options.user = packed.user
+    options.group = packed.group
+    # Without any, too, it is a pointer to where none is.
+    options.extra_groups = groups
+    options.extra_group_count = len(packed.extra_groups)
     options.name = name
     options.stack_bytes = packed.stack_bytes
     into.options = options
-    return cpus, limits, descriptors, name, options
+    return cpus, limits, descriptors, groups, name, options
 
 
 def open_client(max_tasks: int, preload: str, probe: str, launcher: str) -> Client | int:

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import os
 import signal
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypedDict
 
 from aiopip._descriptors import (
@@ -43,6 +43,9 @@ class Given(enum.IntFlag):
     INHERIT = 8
     SHARE_FILES = 16
     SHARE_FS = 32
+    USER = 64
+    GROUP = 128
+    EXTRA_GROUPS = 256
 
 
 class Share(enum.Flag):
@@ -75,6 +78,9 @@ class RareOptions(TypedDict, total=False):
     nice: int | None
     sigmask: Collection[int] | None
     name: str | bytes | None
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
     preexec_fn: None
 
 
@@ -93,7 +99,8 @@ class PackedOptions:
     """`struct aiopip_spawn_options`.
 
     Attributes:
-        given: `Given`: which of umask, nice and sigmask count; what is inherited and shared.
+        given: `Given`: which of umask, nice, sigmask, user, group and extra_groups count; what is
+            inherited and shared.
         umask: the mask for files' permissions.
         nice: the nice value.
         sigmask: the blocked signals; bit 0 is signal 1.
@@ -101,6 +108,9 @@ class PackedOptions:
         limits: the resource limits.
         descriptors: those beside 0 to 2, by number.
         mapped_stdio: a bit for each of 0 to 2 that comes from fd_map.
+        user: all of its user IDs.
+        group: all of its group IDs.
+        extra_groups: the further groups.
         name: the task's name, ended by NUL, None for the program's.
         stack_bytes: the size of its first thread's stack, 0 for the limit's.
     """
@@ -113,6 +123,9 @@ class PackedOptions:
     limits: tuple[PackedLimit, ...] = ()
     descriptors: tuple[PackedDescriptor, ...] = ()
     mapped_stdio: int = 0
+    user: int = 0
+    group: int = 0
+    extra_groups: tuple[int, ...] = ()
     name: bytes | None = None
     stack_bytes: int = 0
 
@@ -163,6 +176,9 @@ def _facts(
     nice: int | None = None,
     sigmask: Collection[int] | None = None,
     name: str | bytes | None = None,
+    user: str | int | None = None,
+    group: str | int | None = None,
+    extra_groups: Iterable[str | int] | None = None,
     preexec_fn: object = None,
 ) -> tuple[PackedStdio, dict[str, Any]]:
     if preexec_fn is not None:
@@ -177,6 +193,7 @@ def _facts(
     if sigmask is not None:
         facts["given"] |= Given.SIGMASK
         facts["sigmask"] = _pack_signals(sigmask)
+    _pack_credentials(facts, user, group, extra_groups)
     if cpu is not None:
         facts["cpus"] = _pack_cpus(cpu)
     if rlimits is not None:
@@ -237,6 +254,52 @@ def _pack_signals(sigmask: Collection[int]) -> int:
             raise InvalidArgumentError("sigmask", f"{number} is no signal that can be blocked")
         mask |= 1 << (number - 1)
     return mask
+
+
+def _user_named(name: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(name).pw_uid
+
+
+def _group_named(name: str) -> int:
+    import grp
+
+    return grp.getgrnam(name).gr_gid
+
+
+def _identity(option: str, value: Any, named: Callable[[str], int]) -> int:
+    if not isinstance(value, str):
+        # The last one says "as it is" to the kernel.
+        return _within(option, value, 0, 2**32 - 2)
+    try:
+        return named(value)
+    except (KeyError, ValueError):
+        kind = "user" if option == "user" else "group"
+        raise InvalidArgumentError(option, f"there is no {kind} {value!r}") from None
+
+
+def _pack_credentials(
+    facts: dict[str, Any],
+    user: str | int | None,
+    group: str | int | None,
+    extra_groups: Iterable[str | int] | None,
+) -> None:
+    if user is not None:
+        facts["given"] |= Given.USER
+        facts["user"] = _identity("user", user, _user_named)
+    if group is not None:
+        facts["given"] |= Given.GROUP
+        facts["group"] = _identity("group", group, _group_named)
+    if extra_groups is not None:
+        facts["given"] |= Given.EXTRA_GROUPS
+        facts["extra_groups"] = _pack_groups(extra_groups)
+
+
+def _pack_groups(groups: Iterable[str | int]) -> tuple[int, ...]:
+    if isinstance(groups, str | bytes) or not isinstance(groups, Iterable):
+        raise TypeError(f"extra_groups: {groups!r} is no collection of groups")
+    return tuple(_identity("extra_groups", group, _group_named) for group in groups)
 
 
 def _pack_cpus(cpu: int | Iterable[int]) -> bytes:

@@ -150,6 +150,9 @@ class Root:
         nice: int | None = None,
         sigmask: Collection[int] | None = None,
         name: str | bytes | None = None,
+        user: str | int | None = None,
+        group: str | int | None = None,
+        extra_groups: Iterable[str | int] | None = None,
         preexec_fn: None = None,
     ) -> Task:
         """Start a program as a task.
@@ -203,10 +206,17 @@ class Root:
             sigmask: the signals that are blocked in it; the calling thread's mask by default.
             name: what `ps` shows as its name (comm), 1 to 15 bytes, and `Task.name`; the last part
                 of the program's path by default.
+            user: all of its user IDs; a name is looked up at once, which may block where users
+                come from a network.  It is no wall: a task can write all of our memory, and so can
+                who may trace that user's processes.
+            group: all of its group IDs.
+            extra_groups: its further groups; without it they stay, as `group` does.
             preexec_fn: refused; the error says what to use instead.
 
         The child applies them in this order: session and process group; descriptors; `cwd`;
-        `umask`; limits; processors, scheduling, `nice`; name; signal mask.
+        `umask`; limits; processors, scheduling, `nice`; groups and user; name;
+        signal mask.  So `cwd` and descriptors are this process's to reach, as with subprocess, the
+        program is the user's, and `nice` and limits may take privileges that the user lacks.
 
         Returns:
             The task; it may have ended already.
@@ -245,6 +255,9 @@ class Root:
             or nice is not None
             or sigmask is not None
             or name is not None
+            or user is not None
+            or group is not None
+            or extra_groups is not None
             or preexec_fn is not None
         ):
             rare = {
@@ -252,6 +265,9 @@ class Root:
                 "fd_map": fd_map,
                 "close_fds": close_fds,
                 "share": share,
+                "user": user,
+                "group": group,
+                "extra_groups": extra_groups,
                 "preexec_fn": preexec_fn,
                 "cpu": cpu,
                 "stack_bytes": stack_bytes,

@@ -238,6 +238,10 @@ def _limit(what: str) -> Callable[[Failed, str], SpawnError]:
 
 _other = _limit("the start failed")
 
+_PRELOAD = (
+    "the task could not read aiopip's own library then; install aiopip where everybody may read "
+    "it, in a path without blanks and colons"
+)
 _NUMBERS = "the task's numbers have to lie below the soft limit of open files (RLIMIT_NOFILE)"
 
 _HINTS = {
@@ -247,6 +251,11 @@ _HINTS = {
     ("nice", errno.EPERM): "less than the calling thread has takes CAP_SYS_NICE, or RLIMIT_NICE",
     ("rlimits", errno.EPERM): "raising a hard limit takes CAP_SYS_RESOURCE",
     ("rlimits", errno.EINVAL): "no such resource, or a soft limit above the hard one",
+    ("user", errno.EACCES): _PRELOAD,
+    ("group", errno.EACCES): _PRELOAD,
+    ("user", errno.EPERM): "another user takes CAP_SETUID",
+    ("group", errno.EPERM): "another group takes CAP_SETGID",
+    ("extra_groups", errno.EPERM): "changing them takes CAP_SETGID, even to none",
     ("fd_map", errno.EINVAL): _NUMBERS,
     ("pass_fds", errno.EINVAL): _NUMBERS,
     ("stack_bytes", errno.EPERM): "it is above the hard limit (RLIMIT_STACK)",

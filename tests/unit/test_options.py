@@ -69,6 +69,12 @@ def test_unknown_option_is_a_type_error() -> None:
         ("rlimits[7]", {7: (2, 1)}, "soft limit is above"),
         ("rlimits[7]", {7: (resource.RLIM_INFINITY, 1)}, "soft limit is above"),
         ("rlimits[7]", {7: (1, 2, 3)}, "pair"),
+        ("user", "no such user", "there is no user 'no such user'"),
+        ("user", "\0", "there is no user"),
+        ("group", "no such group", "there is no group"),
+        ("extra_groups", [0, "no such group"], "there is no group"),
+        ("user", -1, "0 and 4294967294"),
+        ("group", 2**32 - 1, "0 and 4294967294"),
     ],
 )
 def test_value_out_of_range_is_refused_by_name(option: str, value: Any, why: str) -> None:
@@ -95,6 +101,12 @@ def test_value_out_of_range_is_refused_by_name(option: str, value: Any, why: str
         ("rlimits", {"RLIMIT_NOFILE": 1}),
         ("rlimits[7]", {7: "1"}),
         ("rlimits[7]", {7: (1, None)}),
+        ("user", 1.0),
+        ("user", b"root"),
+        ("group", True),
+        ("extra_groups", 0),
+        ("extra_groups", "wheel"),
+        ("extra_groups", [None]),
     ],
 )
 def test_value_of_another_type_is_refused_by_name(option: str, value: Any) -> None:
@@ -152,6 +164,13 @@ def test_cpus_are_a_bit_each_in_whole_words(chosen: set[int]) -> None:
 
 def test_one_cpu_is_a_set_of_one() -> None:
     assert packed(cpu=3) == packed(cpu=[3]) == packed(cpu=iter((3,)))
+
+
+def test_users_and_groups_by_name_and_number() -> None:
+    by_name = packed(user="root", group="root", extra_groups=["root", 7])
+    assert by_name == packed(user=0, group=0, extra_groups=(0, 7))
+    assert by_name.given == Given.USER | Given.GROUP | Given.EXTRA_GROUPS
+    assert packed(extra_groups=()).given == Given.EXTRA_GROUPS
 
 
 # Descriptors
