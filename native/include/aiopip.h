@@ -103,6 +103,9 @@ struct aiopip_spawn_options {
     uint32_t group;
     const uint32_t *extra_groups;
     size_t extra_group_count;
+    const char *entry; /* a function of the program, run in place of main */
+    const void *arg;   /* what it gets: this pointer; or with arg_bytes, a pointer to a copy */
+    size_t arg_bytes;
     size_t stack_bytes; /* of its first thread, and its soft limit; from 256 KiB on */
 };
 
@@ -169,6 +172,8 @@ enum aiopip_failure {
     AIOPIP_FAILED_CANCELLED, /* aiopip_cancel() before it was started (ECANCELED) */
     AIOPIP_FAILED_LIBPYTHON, /* a non-PIE Python without its library (ENOEXEC); detail: its name,
                               * or its path when that has a blank or a colon */
+    AIOPIP_FAILED_ENTRY,     /* entry (ENOEXEC); detail: why, a word: missing, ambiguous,
+                          * script, python or start; a blank; its name */
 };
 
 struct aiopip_event {

@@ -64,7 +64,8 @@ size_t options_bytes(const struct aiopip_spawn_options *options)
            align_up(options->limit_count * sizeof *options->limits, ALIGNMENT) +
            align_up(options->descriptor_count * sizeof *options->descriptors, ALIGNMENT) +
            align_up(options->extra_group_count * sizeof *options->extra_groups, ALIGNMENT) +
-           align_up(text_bytes(options->name), ALIGNMENT);
+           align_up(text_bytes(options->entry), ALIGNMENT) +
+           align_up(options->arg_bytes, ALIGNMENT) + align_up(text_bytes(options->name), ALIGNMENT);
 }
 
 /* Copy a part, and go on behind it.  One that is not given stays NULL. */
@@ -91,6 +92,9 @@ struct aiopip_spawn_options *options_copy(const struct aiopip_spawn_options *opt
         put(&at, options->descriptors, options->descriptor_count * sizeof *options->descriptors);
     copy->extra_groups =
         put(&at, options->extra_groups, options->extra_group_count * sizeof *options->extra_groups);
+    copy->entry = put(&at, options->entry, text_bytes(options->entry));
+    if (options->arg_bytes)
+        copy->arg = put(&at, options->arg, options->arg_bytes);
     copy->name = put(&at, options->name, text_bytes(options->name));
     return copy;
 }

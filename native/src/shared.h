@@ -235,7 +235,8 @@ struct task_start {
     struct aiopip_spawn_options *options; /* the task's own copy, or NULL */
     const char *program;                  /* what ld.so loads */
     const char *preload;
-    int32_t dumpable; /* PR_GET_DUMPABLE of the space, where credentials are changed; else 0 */
+    uintptr_t function; /* options->entry's address in its file */
+    int32_t dumpable;   /* PR_GET_DUMPABLE of the space, where credentials are changed; else 0 */
 };
 
 /* The top of a task's stack mapping. */

@@ -11,6 +11,7 @@
 
 #include "child.h"
 #include "core.h"
+#include "entry.h"
 #include "exports.h"
 #include "kill_points.h"
 #include "options.h"
@@ -28,6 +29,7 @@ struct start {
     struct image *image;
     struct task_block *block;
     uintptr_t stack_start;
+    uintptr_t function;
     long pid;
     int pidfd;
     int result;
@@ -58,6 +60,7 @@ static int build_memory(struct start *start)
                             start->image->path);
     content.image_at = image_at;
     start->block->start.entry = image_at + start->image->entry;
+    start->block->start.function = start->function;
     start->block->start.stack = stack_build(&content, (uintptr_t)start->block, start->block);
     return 0;
 }
@@ -139,6 +142,11 @@ static int prepare(struct start *start)
     if (start->program->libpython[0] && !core->launcher)
         return program_fail(start->error, AIOPIP_FAILED_NOT_PIE, ENOEXEC, "%s",
                             start->program->path);
+    if (spawn->options && spawn->options->entry) {
+        result = entry_find(start->program, spawn->options->entry, &start->function, start->error);
+        if (result < 0)
+            return result;
+    }
     result = image_find(&core->images, start->program->interpreter, &start->image, start->error);
     if (result < 0)
         return result;

@@ -16,6 +16,8 @@
 extern WEAK struct r_debug _r_debug;
 extern WEAK struct r_debug *_dl_debug_addr;
 
+extern Elf64_Dyn _DYNAMIC[] __attribute__((visibility("hidden")));
+
 static int equal(const char *a, const char *b)
 {
     while (*a && *a == *b)
@@ -93,13 +95,30 @@ static void read_dynamic(const struct link_map *map, struct symbols *symbols)
     }
 }
 
-int symbols_of_libc(struct symbols *symbols)
+/* The program's: it comes first. */
+static const struct link_map *first_map(void)
 {
     const struct r_debug *debug = &_r_debug ? &_r_debug : &_dl_debug_addr ? _dl_debug_addr : NULL;
 
-    for (const struct link_map *map = debug ? debug->r_map : NULL; map; map = map->l_next) {
+    return debug ? debug->r_map : NULL;
+}
+
+uintptr_t symbols_program_base(void)
+{
+    const struct link_map *map = first_map();
+
+    return map ? map->l_addr : 0;
+}
+
+/* Our own library defines what libc is told by, too. */
+int symbols_of_libc(struct symbols *symbols)
+{
+    for (const struct link_map *map = first_map(); map; map = map->l_next) {
         read_dynamic(map, symbols);
-        if (symbols->table && symbols->names && symbols_find(symbols, "__libc_start_main", 1))
+        if (map->l_ld == _DYNAMIC || !symbols->table || !symbols->names)
+            continue;
+        symbols->start_main = symbols_find(symbols, "__libc_start_main", 1);
+        if (symbols->start_main)
             return 1;
     }
     return 0;

@@ -16,7 +16,11 @@ struct symbols {
     const char *names;
     const uint32_t *gnu_hash; /* DT_GNU_HASH, or NULL */
     const uint32_t *hash;     /* DT_HASH, or NULL */
+    uintptr_t start_main;     /* of libc: its __libc_start_main */
 };
+
+/* What is added to an address in the program's file. */
+__attribute__((visibility("hidden"))) uintptr_t symbols_program_base(void);
 
 /* The object that defines __libc_start_main: 1, or 0 when there is none. */
 __attribute__((visibility("hidden"))) int symbols_of_libc(struct symbols *symbols);

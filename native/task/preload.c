@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "ledger.h"
-#include "libc_symbols.h"
+#include "task.h"
 
 #define WEAK __attribute__((weak))
 #define PUBLIC __attribute__((visibility("default")))
@@ -27,7 +27,8 @@ extern WEAK void *dlsym(void *scope, const char *name);
 extern WEAK char __libc_single_threaded;
 extern WEAK const char *gnu_get_libc_version(void);
 
-static struct task_block *block;
+struct task_block *task_block;
+struct symbols task_libc;
 
 static void *pointer_or_error(long result)
 {
@@ -44,18 +45,19 @@ static void *task_mmap(uintptr_t address, size_t bytes, int protection, int flag
                        long offset)
 {
     return pointer_or_error(
-        ledger_mmap(block, address, bytes, protection, flags, descriptor, offset));
+        ledger_mmap(task_block, address, bytes, protection, flags, descriptor, offset));
 }
 
 static int task_munmap(uintptr_t address, size_t bytes)
 {
-    return (int)(intptr_t)pointer_or_error(ledger_munmap(block, address, bytes));
+    return (int)(intptr_t)pointer_or_error(ledger_munmap(task_block, address, bytes));
 }
 
 static void *task_mremap(uintptr_t address, size_t bytes, size_t new_bytes, int flags,
                          uintptr_t new_address)
 {
-    return pointer_or_error(ledger_mremap(block, address, bytes, new_bytes, flags, new_address));
+    return pointer_or_error(
+        ledger_mremap(task_block, address, bytes, new_bytes, flags, new_address));
 }
 
 /* The break belongs to the whole space: reading it is allowed, moving it is out of memory. */
@@ -87,14 +89,14 @@ static void *task_shmat(int id, const void *address, int flags)
     long result = sys3(SYS_shmctl, id, ipc_stat, (long)(uintptr_t)&status);
     if (result < 0)
         return pointer_or_error(result);
-    result = ledger_mmap(block, at, status.bytes, 0, kind, -1, 0);
+    result = ledger_mmap(task_block, at, status.bytes, 0, kind, -1, 0);
     if (result == -EEXIST)
         result = -EINVAL; /* as shmat says it */
     if ((unsigned long)result <= -4096UL) {
         long place = result;
         result = sys3(SYS_shmat, id, place, flags | shm_remap);
         if ((unsigned long)result > -4096UL)
-            ledger_munmap(block, (uintptr_t)place, status.bytes);
+            ledger_munmap(task_block, (uintptr_t)place, status.bytes);
     }
     return pointer_or_error(result);
 }
@@ -107,11 +109,11 @@ static long aio_setup(unsigned events, uintptr_t *context)
 
     for (int i = 0; result == 0 && i < SHARED_AIO; i++) {
         uintptr_t none = 0;
-        if (atomic_compare_exchange_strong(&block->aio[i], &none, *context))
+        if (atomic_compare_exchange_strong(&task_block->aio[i], &none, *context))
             return 0;
     }
     if (result == 0)
-        atomic_fetch_add(&block->control->untracked, 1);
+        atomic_fetch_add(&task_block->control->untracked, 1);
     return result;
 }
 
@@ -119,7 +121,7 @@ static long aio_destroy(uintptr_t context)
 {
     for (int i = 0; i < SHARED_AIO; i++) {
         uintptr_t expected = context;
-        if (atomic_compare_exchange_strong(&block->aio[i], &expected, 0))
+        if (atomic_compare_exchange_strong(&task_block->aio[i], &expected, 0))
             break;
     }
     return sys1(SYS_io_destroy, (long)context);
@@ -131,13 +133,13 @@ PUBLIC int io_destroy(uintptr_t context);
 
 int io_setup(int events, uintptr_t *context)
 {
-    return (int)(block ? aio_setup((unsigned)events, context)
-                       : sys2(SYS_io_setup, events, (long)(uintptr_t)context));
+    return (int)(task_block ? aio_setup((unsigned)events, context)
+                            : sys2(SYS_io_setup, events, (long)(uintptr_t)context));
 }
 
 int io_destroy(uintptr_t context)
 {
-    return (int)(block ? aio_destroy(context) : sys1(SYS_io_destroy, (long)context));
+    return (int)(task_block ? aio_destroy(context) : sys1(SYS_io_destroy, (long)context));
 }
 
 /* libc's syscall(): the same calls as above, for those who make them so. */
@@ -147,13 +149,13 @@ static long task_syscall(long number, long a, long b, long c, long d, long e, lo
 
     switch (number) {
     case SYS_mmap:
-        result = ledger_mmap(block, (uintptr_t)a, (size_t)b, c, d, e, f);
+        result = ledger_mmap(task_block, (uintptr_t)a, (size_t)b, c, d, e, f);
         break;
     case SYS_munmap:
-        result = ledger_munmap(block, (uintptr_t)a, (size_t)b);
+        result = ledger_munmap(task_block, (uintptr_t)a, (size_t)b);
         break;
     case SYS_mremap:
-        result = ledger_mremap(block, (uintptr_t)a, (size_t)b, (size_t)c, d, (uintptr_t)e);
+        result = ledger_mremap(task_block, (uintptr_t)a, (size_t)b, (size_t)c, d, (uintptr_t)e);
         break;
     case SYS_brk:
         result = sys1(SYS_brk, 0);
@@ -182,11 +184,12 @@ static int change_credentials(const char *name, long a, long b, long c)
     long dumpable = sys1(SYS_prctl, get_dumpable);
     int result = next(a, b, c);
 
-    if (block && sys0(SYS_getpid) == atomic_load_explicit(&block->pid, memory_order_relaxed)) {
+    if (task_block &&
+        sys0(SYS_getpid) == atomic_load_explicit(&task_block->pid, memory_order_relaxed)) {
         if (dumpable == 1)
             sys2(SYS_prctl, set_dumpable, 1);
         sys2(SYS_prctl, set_death_signal, kill);
-        if (sys0(SYS_getppid) != block->control->root_pid)
+        if (sys0(SYS_getppid) != task_block->control->root_pid)
             sys2(SYS_kill, sys0(SYS_getpid), kill);
     }
     return result;
@@ -229,8 +232,8 @@ static int is_alone(void)
  * must not speak for the task. */
 static __attribute__((noreturn)) void task_exit(int status)
 {
-    if (sys0(SYS_getpid) == atomic_load_explicit(&block->pid, memory_order_relaxed))
-        atomic_store_explicit(&block->slot->quiet, (uint32_t)is_alone(), memory_order_release);
+    if (sys0(SYS_getpid) == atomic_load_explicit(&task_block->pid, memory_order_relaxed))
+        atomic_store_explicit(&task_block->slot->quiet, (uint32_t)is_alone(), memory_order_release);
     for (;;)
         sys1(SYS_exit_group, status);
 }
@@ -253,13 +256,12 @@ static const struct {
  * 0 when it could not be done, and nothing was written (PR_SET_MDWE forbids it, or SELinux). */
 static int patch_libc(void)
 {
-    struct symbols libc;
     uintptr_t functions[PATCHES], low = UINTPTR_MAX, high = 0;
 
-    if (!symbols_of_libc(&libc))
+    if (!symbols_of_libc(&task_libc))
         return 0;
     for (size_t i = 0; i < PATCHES; i++) {
-        uintptr_t at = functions[i] = symbols_find(&libc, patches[i].name, ARCH_JUMP_BYTES);
+        uintptr_t at = functions[i] = symbols_find(&task_libc, patches[i].name, ARCH_JUMP_BYTES);
         if (!at && i < PATCHES_NEEDED)
             return 0;
         if (!at)
@@ -280,19 +282,20 @@ static int patch_libc(void)
 
 __attribute__((constructor)) static void enter_task(void)
 {
-    block = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
-    if (!block || block->magic != SHARED_MAGIC || block->abi_version != AIOPIP_ABI_VERSION)
+    task_block = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
+    if (!task_block || task_block->magic != SHARED_MAGIC ||
+        task_block->abi_version != AIOPIP_ABI_VERSION)
         return;
     int patched = patch_libc();
     /* Where ld.so's own calls do not go through the ledger, we do not lie in the window. */
-    int tracked = patched && (uintptr_t)enter_task - block->window_start <
-                                 block->window_end - block->window_start;
+    int tracked = patched && (uintptr_t)enter_task - task_block->window_start <
+                                 task_block->window_end - task_block->window_start;
 
     /* musl's malloc moves the break by system calls of its own: there the limit must stay. */
     if (patched && gnu_get_libc_version)
-        sys4(SYS_prlimit64, 0, RESOURCE_DATA, (long)(uintptr_t)&block->start.data_limit, 0);
-    atomic_store_explicit(&block->slot->loaded,
+        sys4(SYS_prlimit64, 0, RESOURCE_DATA, (long)(uintptr_t)&task_block->start.data_limit, 0);
+    atomic_store_explicit(&task_block->slot->loaded,
                           tracked ? TASK_LOADED_TRACKED : TASK_LOADED_UNTRACKED,
                           memory_order_release);
-    shared_wake_spawner(block->control);
+    shared_wake_spawner(task_block->control);
 }

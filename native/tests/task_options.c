@@ -151,6 +151,41 @@ static const struct {
     {"dup", open_at},           {"folder", change_folder},
 };
 
+/* ---- Entries: what runs in place of main ------------------------------------------------------ */
+
+static int constructed;
+
+static __attribute__((constructor)) void construct(void)
+{
+    constructed = 1;
+}
+
+static void leave_a_trace(void)
+{
+    _exit(7);
+}
+
+/* arg: what it returns, as text. */
+static __attribute__((used)) int enter_static(const char *arg)
+{
+    CHECK_EQUAL(constructed, 1);
+    return (int)number(arg);
+}
+
+int enter_address(uintptr_t arg);
+int enter_and_exit(const char *arg);
+
+int enter_address(uintptr_t arg)
+{
+    return arg == 0x1234 ? 5 : arg == 0 ? 6 : 1;
+}
+
+int enter_and_exit(const char *arg)
+{
+    CHECK_EQUAL(atexit(leave_a_trace), 0);
+    return *arg;
+}
+
 int main(int argc, char **argv)
 {
     for (size_t i = 0; argc > 1 && i < sizeof checks / sizeof *checks; i++)

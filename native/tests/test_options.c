@@ -3,6 +3,7 @@
  * test_options.c: options that are given seldom: task_options looks whether they have had their effect,
  * and what cannot be applied fails by its name.
  */
+#include <elf.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "entry.h"
 #include "tasks.h"
 
 static aiopip_client *client;
@@ -431,6 +433,97 @@ static void test_killed_at_any_moment_the_space_may_be_dumped(void)
     }
 }
 
+static void enters(const char *entry, const char *arg, size_t arg_bytes, int status)
+{
+    const struct aiopip_spawn_options options = {
+        .entry = entry, .arg = arg, .arg_bytes = arg_bytes};
+    const char *const words[] = {"options", "ignored", NULL};
+    struct aiopip_event end = run(&options, words);
+
+    CHECK_EQUAL(end.kind, AIOPIP_EVENT_EXITED);
+    CHECK_EQUAL(end.wait_status, status << 8);
+}
+
+static void test_entry_in_place_of_main(void)
+{
+    static char zeros[300001];
+
+    enters("enter_static", "42", 3, 42);
+    enters("enter_address", (const char *)0x1234, 0, 5);
+    enters("enter_address", NULL, 0, 6);
+    enters("enter_and_exit", "", 1, 7);
+    memset(zeros, '0', sizeof zeros - 1);
+    zeros[sizeof zeros - 2] = '7';
+    enters("enter_static", zeros, sizeof zeros, 7);
+}
+
+static void does_not_enter(const char *program, const char *entry, const char *detail)
+{
+    const struct aiopip_spawn_options options = {.entry = entry};
+    struct aiopip_spawn_request request = plain_request(program);
+    const char *const words[] = {"options", NULL};
+    struct spawned task;
+
+    request.options = &options;
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), 0);
+    struct aiopip_event end = await(client, task.generation, TASKS_THE_END);
+    CHECK_EQUAL(end.kind, AIOPIP_EVENT_FAILED);
+    CHECK_EQUAL(end.failure, AIOPIP_FAILED_ENTRY);
+    CHECK_EQUAL(end.error, ENOEXEC);
+    CHECK(strcmp(end.detail, detail) == 0);
+}
+
+static void test_entry_that_is_not_there(void)
+{
+    const char *folder = check_folder();
+    char path[PATH_MAX];
+
+    does_not_enter(task_program("options"), "no_such", "missing no_such");
+    does_not_enter(task_program("options"), "", "missing ");
+    does_not_enter(task_program("options"), "constructed", "missing constructed"); /* data */
+    does_not_enter(task_program("options"), "fstat", "missing fstat");             /* libc's */
+    snprintf(path, sizeof path, "%s/script", folder);
+    FILE *script = fopen(path, "we");
+    CHECK(script && fputs("#!/bin/sh\n", script) >= 0 && fclose(script) == 0);
+    CHECK(chmod(path, 0755) == 0);
+    does_not_enter(path, "main", "script main");
+    check_remove(folder);
+}
+
+/* Any bytes behind the ELF header's: an answer, and no crash. */
+static void test_entry_in_a_broken_file(void)
+{
+    static struct program program;
+    struct program_error error;
+    const char *folder = check_folder();
+    uint64_t random = 11;
+    uintptr_t address;
+    Elf64_Ehdr header;
+
+    snprintf(program.path, sizeof program.path, "%s/program", folder);
+    copy_file(task_program("options"), program.path);
+    int file = open(program.path, O_RDWR | O_CLOEXEC);
+    CHECK(pread(file, &header, sizeof header, 0) == sizeof header);
+    size_t bytes = header.e_shnum * sizeof(Elf64_Shdr);
+    unsigned char *sections = malloc(bytes), *broken = malloc(bytes);
+    CHECK(sections && broken && pread(file, sections, bytes, (off_t)header.e_shoff) > 0);
+    CHECK_EQUAL(entry_find(&program, "enter_static", &address, &error), 0);
+    for (int i = 0; i < 2000; i++) {
+        memcpy(broken, sections, bytes);
+        for (int j = 0; j <= i % 8; j++)
+            broken[check_random(&random) % bytes] = (unsigned char)check_random(&random);
+        CHECK(pwrite(file, broken, bytes, (off_t)header.e_shoff) == (ssize_t)bytes);
+        int result = entry_find(&program, "enter_static", &address, &error);
+        CHECK(result == 0 || result == -ENOEXEC);
+    }
+    CHECK(ftruncate(file, (off_t)header.e_shoff + 100) == 0);
+    CHECK_EQUAL(entry_find(&program, "enter_static", &address, &error), -ENOEXEC);
+    free(sections);
+    free(broken);
+    close(file);
+    check_remove(folder);
+}
+
 static void test_what_makes_no_sense_is_refused(void)
 {
     struct aiopip_descriptor list[2] = {{4, 0, 0}, {4, 0, 0}};
@@ -474,6 +567,9 @@ int main(void)
     RUN(test_user_and_groups);
     RUN(test_user_who_may_not_execute_the_program);
     RUN(test_killed_at_any_moment_the_space_may_be_dumped);
+    RUN(test_entry_in_place_of_main);
+    RUN(test_entry_that_is_not_there);
+    RUN(test_entry_in_a_broken_file);
     RUN(test_what_makes_no_sense_is_refused);
     CHECK_SOON(statistics_of(client).reclaiming == 0);
     CHECK_EQUAL(mappings_of_tasks(), 0);
