@@ -29,7 +29,10 @@ static int run_entry(int argc, char **argv, char **envp)
 int __libc_start_main(main_function *run, int argc, char **argv, void (*init)(void),
                       void (*fini)(void), void (*loader_fini)(void), void *stack_end)
 {
-    if (task_block && task_block->start.options && task_block->start.options->entry)
+    /* musl runs constructors, ours too, in there. */
+    const struct task_block *block = task_block ? task_block : task_find_block();
+
+    if (block && block->start.options && block->start.options->entry)
         run = run_entry;
     if (!task_libc.start_main && !symbols_of_libc(&task_libc))
         for (;;) /* who has called us if not code that was linked with one? */

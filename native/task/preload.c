@@ -280,11 +280,18 @@ static int patch_libc(void)
     return 1;
 }
 
+struct task_block *task_find_block(void)
+{
+    struct task_block *found = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
+
+    return found && found->magic == SHARED_MAGIC && found->abi_version == AIOPIP_ABI_VERSION ? found
+                                                                                             : NULL;
+}
+
 __attribute__((constructor)) static void enter_task(void)
 {
-    task_block = (struct task_block *)getauxval(SHARED_AUXV_TYPE);
-    if (!task_block || task_block->magic != SHARED_MAGIC ||
-        task_block->abi_version != AIOPIP_ABI_VERSION)
+    task_block = task_find_block();
+    if (!task_block)
         return;
     int patched = patch_libc();
     /* Where ld.so's own calls do not go through the ledger, we do not lie in the window. */

@@ -11,6 +11,9 @@
 /* The task's block; NULL before the constructor has run, and where this is no task of this version. */
 extern struct task_block *task_block __attribute__((visibility("hidden")));
 
+/* The same, looked for. */
+struct task_block *task_find_block(void) __attribute__((visibility("hidden")));
+
 /* Its libc; start_main is 0 before the constructor has run. */
 extern struct symbols task_libc __attribute__((visibility("hidden")));
 
