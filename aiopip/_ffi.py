@@ -433,6 +433,11 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
     )
     descriptors = ffi.new("struct aiopip_descriptor[]", list(packed.descriptors))
     groups = ffi.new("uint32_t[]", packed.extra_groups)
+    entry = ffi.NULL if packed.entry is None else ffi.from_buffer("char[]", packed.entry)
+    if isinstance(packed.arg, bytes):
+        arg, arg_bytes = ffi.from_buffer("char[]", packed.arg), len(packed.arg)
+    else:
+        arg, arg_bytes = ffi.cast("void *", packed.arg), 0
     name = ffi.NULL if packed.name is None else ffi.from_buffer("char[]", packed.name)
     options = ffi.new("struct aiopip_spawn_options *")
     options.given = packed.given
@@ -451,10 +456,13 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
     # Without any, too, it is a pointer to where none is.
     options.extra_groups = groups
     options.extra_group_count = len(packed.extra_groups)
+    options.entry = entry
+    options.arg = arg
+    options.arg_bytes = arg_bytes
     options.name = name
     options.stack_bytes = packed.stack_bytes
     into.options = options
-    return cpus, limits, descriptors, groups, name, options
+    return cpus, limits, descriptors, groups, entry, arg, name, options
 
 
 def open_client(max_tasks: int, preload: str, probe: str, launcher: str) -> Client | int:

@@ -23,6 +23,7 @@ from aiopip._descriptors import (
 from aiopip._errors import InvalidArgumentError, whole_number
 
 Limit = int | tuple[int, int]
+Argument = bytes | bytearray | memoryview | int
 
 NAME_BYTES_MAX = 15
 """The kernel keeps no more of a process's name."""
@@ -71,6 +72,8 @@ class RareOptions(TypedDict, total=False):
     fd_map: Mapping[int, FileOrDescriptor] | None
     close_fds: bool
     cpu: int | Iterable[int] | None
+    entry: str | bytes | None
+    arg: Argument | None
     share: Share
     stack_bytes: int | None
     umask: int | None
@@ -111,6 +114,8 @@ class PackedOptions:
         user: all of its user IDs.
         group: all of its group IDs.
         extra_groups: the further groups.
+        entry: the function that runs in place of main, ended by NUL, or None.
+        arg: what it gets: bytes, ended by NUL, a pointer to a copy of which it gets; or an address.
         name: the task's name, ended by NUL, None for the program's.
         stack_bytes: the size of its first thread's stack, 0 for the limit's.
     """
@@ -126,6 +131,8 @@ class PackedOptions:
     user: int = 0
     group: int = 0
     extra_groups: tuple[int, ...] = ()
+    entry: bytes | None = None
+    arg: bytes | int = 0
     name: bytes | None = None
     stack_bytes: int = 0
 
@@ -169,6 +176,8 @@ def _facts(
     fd_map: Mapping[int, FileOrDescriptor] | None = None,
     close_fds: bool = True,
     cpu: int | Iterable[int] | None = None,
+    entry: str | bytes | None = None,
+    arg: Argument | None = None,
     share: Share = Share.NONE,
     stack_bytes: int | None = None,
     umask: int | None = None,
@@ -193,6 +202,7 @@ def _facts(
     if sigmask is not None:
         facts["given"] |= Given.SIGMASK
         facts["sigmask"] = _pack_signals(sigmask)
+    _pack_entry(facts, entry, arg)
     _pack_credentials(facts, user, group, extra_groups)
     if cpu is not None:
         facts["cpus"] = _pack_cpus(cpu)
@@ -277,6 +287,23 @@ def _identity(option: str, value: Any, named: Callable[[str], int]) -> int:
     except (KeyError, ValueError):
         kind = "user" if option == "user" else "group"
         raise InvalidArgumentError(option, f"there is no {kind} {value!r}") from None
+
+
+def _pack_entry(facts: dict[str, Any], entry: str | bytes | None, arg: Argument | None) -> None:
+    if entry is None:
+        if arg is not None:
+            raise InvalidArgumentError("arg", "it is for the function that entry names")
+        return
+    if not isinstance(entry, str | bytes):
+        raise TypeError(f"entry: {entry!r} is neither str nor bytes")
+    encoded = os.fsencode(entry)
+    if not encoded or b"\0" in encoded:
+        raise InvalidArgumentError("entry", f"{entry!r} is no name of a function")
+    facts["entry"] = encoded + b"\0"
+    if isinstance(arg, bytes | bytearray | memoryview):
+        facts["arg"] = bytes(arg) + b"\0"
+    elif arg is not None:
+        facts["arg"] = _within("arg", arg, 0, 2**64 - 1, "{:#x}")
 
 
 def _pack_credentials(

@@ -35,6 +35,7 @@ class Failure(enum.IntEnum):
     WATCH = 20
     CANCELLED = 21
     LIBPYTHON = 22
+    ENTRY = 23
 
 
 class Usage(NamedTuple):

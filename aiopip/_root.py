@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aiopip._descriptors import FileOrDescriptor, Stdio
     from aiopip._events import EventStream
     from aiopip._exports import Export
-    from aiopip._options import Limit, RareOptions
+    from aiopip._options import Argument, Limit, RareOptions
     from aiopip._region import Region
     from aiopip._request import Environment, StrOrBytesPath
     from aiopip._statistics import RootStatistics
@@ -143,6 +143,8 @@ class Root:
         fd_map: Mapping[int, FileOrDescriptor] | None = None,
         close_fds: bool = True,
         cpu: int | Iterable[int] | None = None,
+        entry: str | bytes | None = None,
+        arg: Argument | None = None,
         share: Share = Share.NONE,
         stack_bytes: int | None = None,
         umask: int | None = None,
@@ -189,6 +191,12 @@ class Root:
                 (`os.set_inheritable`), as across an exec.
             cpu: the processor, or the set of processors, that it may run on, by number from 0 on;
                 those of the calling thread by default.
+            entry: a function of the program, static or not, by its name as the symbol table has it,
+                to run in place of main: `int function(void *arg)`, whose result is the exit status.
+                Constructors run before it, what atexit has behind it.  Not of scripts.
+            arg: what that function gets: bytes, of which it gets a pointer to a copy of its own,
+                ended by NUL, that stays as long as the task; or an address, as that of a Region.
+                NULL by default.
             share: what it shares with this process in place of a copy: `Share.FILES`, `Share.FS`.
                 With the first it has no stdin, stdout, stderr, pass_fds and fd_map of its own, with
                 the second no cwd and umask.
@@ -227,6 +235,7 @@ class Root:
             NotExecutableError: a directory, or no permission (EACCES).
             PrivilegedProgramError: set-uid, set-gid or file capabilities (EPERM).
             NotPieError, BadProgramError: it cannot be a task (ENOEXEC).
+            EntryNotFoundError: it has no function of that name, or that cannot be run (ENOEXEC).
             SpawnOptionError: an option cannot be applied; `.option` names it, its errno says why.
             ArgumentsTooLongError: more than execve(2) takes (E2BIG).
             OutOfMappingsError: vm.max_map_count is nearly reached (ENOMEM).
@@ -248,6 +257,8 @@ class Root:
             or fd_map
             or not close_fds
             or cpu is not None
+            or entry is not None
+            or arg is not None
             or share
             or stack_bytes is not None
             or umask is not None
@@ -264,6 +275,8 @@ class Root:
                 "pass_fds": pass_fds,
                 "fd_map": fd_map,
                 "close_fds": close_fds,
+                "entry": entry,
+                "arg": arg,
                 "share": share,
                 "user": user,
                 "group": group,

@@ -115,14 +115,13 @@ def _why_no_python(libpython: str) -> str:
 
 
 class EntryNotFoundError(BadProgramError):
-    """The program has no function of the name that `entry` gives (ENOEXEC).
+    """The program has no function of the name that `entry` gives, or it cannot be run (ENOEXEC)."""
 
-    Not raised yet: it is for the option `entry` of spawn, which is to come.
-    """
-
-    def __init__(self, program: str, entry: str) -> None:
-        """Take the program and the function's name."""
-        super().__init__(program, f"it has no function {entry!r}; was it stripped?")
+    def __init__(self, program: str, entry: str, why: str | None = None) -> None:
+        """Take the program, the function's name, and why it cannot be run when it is there."""
+        if why is None:
+            why = f"it has no function {entry!r}; was it stripped? C++ mangles names: see nm"
+        super().__init__(program, why)
 
 
 class OutOfMappingsError(SpawnError):
@@ -227,6 +226,24 @@ def _option(name: str | None) -> Callable[[Failed, str], SpawnError]:
     return make
 
 
+def _entry(failed: Failed, program: str) -> SpawnError:
+    problem, _, name = failed.detail.partition(" ")
+    why = _WHY_NO_ENTRY.get(problem)
+    return EntryNotFoundError(program, name, why and why.format(repr(name)))
+
+
+_WHY_NO_ENTRY = {
+    "ambiguous": "several of its functions are called {}, each static in its own source file; "
+    "rename one, or make it global",
+    "script": "it is a script, which has no function {}; entry is for ELF programs, so spawn the "
+    "script's interpreter",
+    "python": "this Python is run from its library, so its own function {} is not there; use a "
+    "Python built as a position-independent executable",
+    "start": "its function {} cannot be run in place of main, for it is not started by libc's "
+    "__libc_start_main; link it with libc, dynamically, with the compiler's own start files",
+}
+
+
 def _limit(what: str) -> Callable[[Failed, str], SpawnError]:
     def make(failed: Failed, program: str) -> SpawnError:
         detail = f" ({failed.detail})" if failed.detail else ""
@@ -276,6 +293,7 @@ _BY_FAILURE: dict[int, Callable[[Failed, str], SpawnError]] = {
     Failure.INTERPRETER: _interpreter,
     Failure.NOT_PIE: lambda _, program: NotPieError(program),
     Failure.LIBPYTHON: lambda failed, program: NotPieError(program, failed.detail),
+    Failure.ENTRY: _entry,
     Failure.STATIC: lambda _, program: BadProgramError(
         program,
         "it is linked statically and asks for no ld.so; link it dynamically (without -static)",

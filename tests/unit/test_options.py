@@ -69,6 +69,10 @@ def test_unknown_option_is_a_type_error() -> None:
         ("rlimits[7]", {7: (2, 1)}, "soft limit is above"),
         ("rlimits[7]", {7: (resource.RLIM_INFINITY, 1)}, "soft limit is above"),
         ("rlimits[7]", {7: (1, 2, 3)}, "pair"),
+        ("entry", "", "'' is no name"),
+        ("entry", "a\0", "is no name"),
+        ("arg", 7, "entry"),
+        ("arg", b"", "entry"),
         ("user", "no such user", "there is no user 'no such user'"),
         ("user", "\0", "there is no user"),
         ("group", "no such group", "there is no group"),
@@ -101,6 +105,7 @@ def test_value_out_of_range_is_refused_by_name(option: str, value: Any, why: str
         ("rlimits", {"RLIMIT_NOFILE": 1}),
         ("rlimits[7]", {7: "1"}),
         ("rlimits[7]", {7: (1, None)}),
+        ("entry", print),
         ("user", 1.0),
         ("user", b"root"),
         ("group", True),
@@ -171,6 +176,25 @@ def test_users_and_groups_by_name_and_number() -> None:
     assert by_name == packed(user=0, group=0, extra_groups=(0, 7))
     assert by_name.given == Given.USER | Given.GROUP | Given.EXTRA_GROUPS
     assert packed(extra_groups=()).given == Given.EXTRA_GROUPS
+
+
+def test_argument_is_copied_bytes_or_an_address() -> None:
+    assert packed(entry="work").arg == 0
+    assert packed(entry=b"work", arg=b"").arg == b"\0"
+    for arg in (b"a\0b", bytearray(b"a\0b"), memoryview(b"a\0b")):
+        assert packed(entry="work", arg=arg).arg == b"a\0b\0"
+    assert packed(entry="work", arg=2**64 - 1) == PackedOptions(entry=b"work\0", arg=2**64 - 1)
+
+
+@pytest.mark.parametrize("arg", [-1, 2**64])
+def test_argument_that_is_no_address(arg: int) -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match=r"^arg: -?0x"):
+        packed(entry="work", arg=arg)
+
+
+def test_argument_of_another_type() -> None:
+    with pytest.raises(TypeError, match=r"^arg: "):
+        packed(entry="work", arg="text")
 
 
 # Descriptors
