@@ -422,6 +422,7 @@ class Client:
             has_clone3=bool(raw.has_clone3),
             has_kcmp=bool(raw.has_kcmp),
             loader_tracked=bool(raw.loader_tracked),
+            loader_seeded=bool(raw.loader_seeded),
         )
 
 
@@ -466,7 +467,7 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
 
 
 def open_client(max_tasks: int, preload: str, probe: str, launcher: str) -> Client | int:
-    """`aiopip_open`: a Client, or minus an errno.  Blocks for 1 to 2 ms when it is the first."""
+    """`aiopip_open`: a Client, or minus an errno.  Blocks for 3 to 6 ms when it is the first."""
     paths = [
         ffi.from_buffer("char[]", os.fsencode(path) + b"\0") for path in (preload, probe, launcher)
     ]

@@ -29,6 +29,7 @@ class RootStatistics:
         has_clone3: whether clone3(2) may be used here.
         has_kcmp: whether kcmp(2) may be used here.
         loader_tracked: whether a task's ledger holds what ld.so maps from its first instruction.
+        loader_seeded: whether ld.so finds in tasks what it would ask the processor for.
     """
 
     max_tasks: int
@@ -50,3 +51,4 @@ class RootStatistics:
     has_clone3: bool
     has_kcmp: bool
     loader_tracked: bool
+    loader_seeded: bool

@@ -245,10 +245,13 @@ struct aiopip_statistics {
     uint32_t has_clone3;
     uint32_t has_kcmp;
     uint32_t loader_tracked; /* 1: what ld.so maps is in the ledger from its first instruction */
+    uint32_t
+        loader_seeded; /* 1: the root's own ld.so starts in tasks without asking the processor */
 };
 
 /* Open a client, and the core when it is the first.  Blocks for the start of two threads and a run
- * of the probe, 1 to 2 ms.  -EINVAL max_tasks or a path; -EPERM: this is a task itself; -ENOSYS:
+ * of the probe, 1 to 2 ms; the first time in a process for four more, by which it learns what ld.so would
+ * ask the processor.  -EINVAL max_tasks or a path; -EPERM: this is a task itself; -ENOSYS:
  * the kernel has no pidfd; -ELIBACC: tasks run, but the preload does not load into them;
  * -ENOEXEC: the probe does not run; -ENOMEM, -EMFILE, -EAGAIN. */
 AIOPIP_API int aiopip_open(const struct aiopip_options *options, aiopip_client **client);

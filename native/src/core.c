@@ -452,5 +452,6 @@ void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *stat
     statistics->has_clone3 = core->has_clone3;
     statistics->has_kcmp = core->has_kcmp;
     statistics->loader_tracked = core->tracked;
+    statistics->loader_seeded = core->seed != NULL;
     core_unlock(core, SIDE_PROCESS);
 }

@@ -24,7 +24,9 @@
 #include "descriptor.h"
 #include "image.h"
 #include "peer.h"
+#include "probe.h"
 #include "program.h"
+#include "seed.h"
 #include "shared.h"
 #include "stack.h"
 
@@ -164,7 +166,9 @@ struct core {
     int self_pidfd;
     int reaper_socket; /* spawner's end */
     struct image *images;
-    struct { /* tasks between clone and the preload's report */
+    const struct seed *seed; /* for tasks with that image, or NULL; core.c's opening sets both, */
+    const struct image *seeded; /* under the lock, before there are other clients */
+    struct {                    /* tasks between clone and the preload's report */
         int32_t pipid;
         uint64_t since_ns;
     } loading[CORE_LOADING];
@@ -294,6 +298,11 @@ int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int d
 /* probing.c: run the probe as the core's first task and leave no trace of it.  0, or the errors of
  * aiopip_open.  Blocks. */
 int probe_core(struct aiopip_client *client, const char *path);
+int probe_run(struct aiopip_client *client, const char *path, struct probe_report *report);
+
+/* learning.c: find out the seed of the probe's ld.so, which is that of most tasks, and have tasks
+ * started with it.  Where it cannot be found out nothing changes.  Blocks. */
+void learn_seed(struct aiopip_client *client, const char *probe);
 
 /* attributes.c */
 int attributes_read(struct thread_attributes *attributes);

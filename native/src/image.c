@@ -20,6 +20,7 @@
 
 #include "descriptor.h"
 #include "elf_file.h"
+#include "seed.h"
 
 #define IMAGE_MAX (64UL << 20) /* of the file, and of its memory */
 #define ISLAND_ALIGNMENT 16
@@ -61,6 +62,7 @@ static int take_segments(struct image *image, const struct elf_file *elf)
                 start, end, offset, load->p_vaddr + load->p_filesz, protection};
         }
         image->bytes = end;
+        image->variables_end = load->p_vaddr + load->p_memsz;
         if (load->p_offset <= elf->header.e_phoff &&
             elf->header.e_phoff < load->p_offset + load->p_filesz)
             image->headers = elf->header.e_phoff - load->p_offset + load->p_vaddr;
@@ -194,6 +196,7 @@ static int read_image(int file, const struct stat *status, const char *path, str
     image->inode = status->st_ino;
     image->changed = status->st_mtim;
     image->spare = image->bytes;
+    seed_find_features(file, image);
     image->descriptor = prepare(image, file, &elf, path);
     image->tracked = image->descriptor >= 0;
     if (!image->tracked && (image->descriptor = fcntl(file, F_DUPFD_CLOEXEC, 3)) < 0)

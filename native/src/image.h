@@ -25,10 +25,13 @@ struct image {
     ino_t inode;
     struct timespec changed;
     char *path;
-    int descriptor; /* of the prepared copy, or of the file itself */
-    int tracked;    /* its mmap calls go through the ledger */
-    size_t bytes;   /* of address space */
-    size_t spare;   /* where the zero pages behind its data begin; bytes: there are none */
+    int descriptor;       /* of the prepared copy, or of the file itself */
+    int tracked;          /* its mmap calls go through the ledger */
+    size_t bytes;         /* of address space */
+    size_t spare;         /* where the zero pages behind its data begin; bytes: there are none */
+    size_t variables_end; /* of its last segment */
+    size_t features;      /* where it keeps what it knows of the processor; 0: unknown */
+    size_t features_end;  /* what is behind that in its file is no longer zero */
     uint64_t entry, headers;
     uint16_t header_count;
     int segment_count;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core.h"
@@ -45,12 +46,15 @@ static bool is_clean(struct aiopip_client *client)
     return clean;
 }
 
-int probe_core(struct aiopip_client *client, const char *path)
+/* Run it once, for a report or for its status alone.  0, or -errno. */
+int probe_run(struct aiopip_client *client, const char *path, struct probe_report *report)
 {
-    const struct aiopip_spawn_request request = {
+    char argv[] = "aiopip-probe\0 0123456789abcdef";
+    const size_t name_bytes = sizeof "aiopip-probe";
+    struct aiopip_spawn_request request = {
         .program = path,
-        .argv = path,
-        .argv_bytes = strlen(path) + 1,
+        .argv = argv,
+        .argv_bytes = name_bytes,
         .argc = 1,
         .envp = "",
         .stdio = {AIOPIP_STDIO_NULL, AIOPIP_STDIO_NULL, AIOPIP_STDIO_NULL},
@@ -58,8 +62,14 @@ int probe_core(struct aiopip_client *client, const char *path)
     };
     uint64_t generation, deadline = core_now_ns() + DEADLINE_NS;
     int32_t pipid;
-    int result = aiopip_spawn(client, &request, &pipid, &generation), ended = 0;
 
+    if (report) {
+        int printed = snprintf(argv + name_bytes, sizeof argv - name_bytes, "%lx",
+                               (unsigned long)(uintptr_t)report);
+        request.argv_bytes += (size_t)printed + 1;
+        request.argc++;
+    }
+    int result = aiopip_spawn(client, &request, &pipid, &generation), ended = 0;
     while (result == 0 && !(ended && is_clean(client))) {
         struct pollfd ready = {aiopip_fd(client), POLLIN, 0};
         poll(&ready, 1, 100);
@@ -68,7 +78,16 @@ int probe_core(struct aiopip_client *client, const char *path)
         if (core_now_ns() > deadline)
             result = -ETIMEDOUT;
     }
-    if (result < 0 && aiopip_abort(client, ABORT_MS) > 0)
-        return 0; /* it cannot even be killed: the core must live on, and its spawns will tell */
     return result < 0 ? result : ended < 0 ? ended : 0;
+}
+
+int probe_core(struct aiopip_client *client, const char *path)
+{
+    int result = probe_run(client, path, NULL);
+
+    if (result == 0)
+        learn_seed(client, path);
+    else if (aiopip_abort(client, ABORT_MS) > 0)
+        return 0; /* it cannot even be killed: the core must live on, and its spawns will tell */
+    return result;
 }

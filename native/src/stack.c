@@ -66,7 +66,7 @@ long stack_measure(const struct stack_content *content, size_t stack_bytes)
         return -E2BIG;
     bytes += 2 * strlen(content->preload) + strlen(content->program->libpython) +
              strlen(content->program->path) + strlen(loaded(content)) + strlen(argv0_of(content)) +
-             strlen(content->image->path) + content->program->stored +
+             strlen(content->image->path) + content->program->stored + PROBE_PLATFORM +
              (request->cwd ? strlen(request->cwd) : 0) + options_bytes(request->options) + 80;
     return (long)(bytes + RANDOM_BYTES + 64 + sizeof(uint64_t[STACK_AUXV_MAX + 8][2]) +
                   (LOADER_WORDS + extra_words(content) + 8) * sizeof(uintptr_t));
@@ -164,6 +164,16 @@ static void push_auxv(struct cursor *cursor, const struct stack_content *content
         case AT_GID:
         case AT_EGID:
             value = given & AIOPIP_OPTION_GROUP ? options->group : value;
+            break;
+        case AT_HWCAP: /* these two ld.so replaces when it asks the processor */
+            value = content->seed ? content->seed->hwcap : value;
+            break;
+        case AT_PLATFORM:
+            if (content->seed && content->seed->platform[0])
+                value = (uintptr_t)push(cursor, content->seed->platform,
+                                        strlen(content->seed->platform) + 1);
+            else if (content->seed)
+                value = 0;
             break;
         default:
             break;

@@ -9,6 +9,7 @@
 
 #include "aiopip.h"
 #include "image.h"
+#include "seed.h"
 #include "shared.h"
 
 #define STACK_AUXV_MAX 64
@@ -20,6 +21,7 @@ struct stack_content {
     const struct program *program;
     const struct aiopip_spawn_request *request;
     const struct image *image;
+    const struct seed *seed; /* what the image was given, or NULL */
     uintptr_t image_at;
     uint64_t (*auxv)[2]; /* the root's, ended by AT_NULL */
 };

@@ -27,6 +27,7 @@ struct start {
     struct program_error *error;
     struct program *program;
     struct image *image;
+    const struct seed *seed; /* or NULL */
     struct task_block *block;
     uintptr_t stack_start;
     uintptr_t function;
@@ -43,6 +44,7 @@ static int build_memory(struct start *start)
                                     .program = start->program,
                                     .request = &start->request->spawn,
                                     .image = start->image,
+                                    .seed = start->seed,
                                     .auxv = core->auxv};
     size_t stack_bytes = attributes_stack(&start->request->spawn);
     long needed = stack_measure(&content, stack_bytes);
@@ -58,6 +60,8 @@ static int build_memory(struct start *start)
     if (result < 0)
         return program_fail(start->error, AIOPIP_FAILED_MEMORY, -result, "stack and %s",
                             start->image->path);
+    if (start->seed)
+        seed_apply(start->seed, image_at);
     content.image_at = image_at;
     start->block->start.entry = image_at + start->image->entry;
     start->block->start.function = start->function;
@@ -151,6 +155,8 @@ static int prepare(struct start *start)
     if (result < 0)
         return result;
     core->tracked = start->image->tracked;
+    if (start->image == core->seeded && seed_fits(spawn->envp, spawn->envp_bytes))
+        start->seed = core->seed;
     if (!mappings_left(core, MAPPINGS_A_TASK))
         return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
                             (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
