@@ -177,7 +177,7 @@ static int make_core(const struct aiopip_options *options, struct core **out)
     pthread_condattr_destroy(&monotonic);
     core->pid = getpid();
     core->self_pidfd = core->reaper_socket = core->control_socket = core->epoll = -1;
-    core->reaper_self_pidfd = core->preload_fd = -1;
+    core->reaper_self_pidfd = core->preload_fd = core->maps = -1;
     core->queue_tail = &core->queue_head;
     core->next_generation = 1;
     core->preload = strdup(options->preload);

@@ -198,6 +198,7 @@ struct core {
     /* Mappings, counted by the spawner. */
     uint64_t mappings, mappings_limit, mappings_made_then, mappings_promised;
     uint64_t mappings_counted_ns, mappings_cost_ns;
+    int maps; /* /proc/self/maps, or -1 */
     bool tracked;
 
     /* The reaper's. */
@@ -349,5 +350,6 @@ bool on_our_memory(const struct core *core, pid_t pid);
 /* mappings.c */
 bool mappings_left(struct core *core, uint64_t needed);
 int mappings_check(uintptr_t start, size_t bytes);
+bool mappings_none(struct core *core, uintptr_t start, uintptr_t end);
 
 #endif

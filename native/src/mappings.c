@@ -4,7 +4,7 @@
  *
  * All tasks share one vm.max_map_count; at its end tasks fail to load and the root fails to
  * allocate.  To count is to read /proc/self/maps, 10 to 50 ms when there are tens of thousands.  So
- * the count is taken again when it would take less than a twentieth of the time since the last one,
+ * the count is taken again when it would take less than a hundredth of the time since the last one,
  * or when what was started and mapped since could matter; and a spawn is refused on a fresh count
  * only.
  */
@@ -21,7 +21,7 @@
 
 #define READ_BYTES (256UL << 10)
 #define REST 1000           /* mappings that a spawn must leave */
-#define COST_SHARE 20       /* counting takes at most 1 / COST_SHARE of the time */
+#define COST_SHARE 100      /* counting takes at most 1 / COST_SHARE of the time */
 #define NEAR 4000           /* mappings above REST below which every spawn counts */
 #define MAPPINGS_A_CALL 2   /* a mapping call splits one at the most */
 #define DEFAULT_LIMIT 65530 /* where the kernel's setting cannot be read */
@@ -142,4 +142,22 @@ int mappings_check(uintptr_t start, size_t bytes)
     }
     fclose(maps);
     return result < 0 ? result : writable;
+}
+
+/* Whether nothing is mapped in a range.  Where the kernel cannot be asked, a mapping of all of it is
+ * tried, which costs a tenth of a spawn: to unmap it again the kernel walks its page tables.  Spawner
+ * only. */
+bool mappings_none(struct core *core, uintptr_t start, uintptr_t end)
+{
+    struct mapping next = {0};
+    int result = core->maps < 0 ? core->maps : next_by_query(core->maps, start, &next);
+
+    if (result == 0 || result == -ENOENT)
+        return result < 0 || next.start >= end;
+    if (mmap((void *)start, end - start, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | KERNEL_MAP_FIXED_NOREPLACE, -1,
+             0) == MAP_FAILED)
+        return errno != EEXIST;
+    munmap((void *)start, end - start);
+    return true;
 }

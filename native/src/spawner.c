@@ -256,6 +256,7 @@ static int start_spawner(struct core *core)
         result = name_preload(core);
     if (result < 0)
         return result;
+    core->maps = descriptor_take(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
         return -errno;
     core->reaper_socket = descriptor_take(sockets[0]);
@@ -275,6 +276,8 @@ static void close_descriptors(struct core *core)
         close(core->preload_fd);
     if (core->self_pidfd >= 0)
         close(core->self_pidfd);
+    if (core->maps >= 0)
+        close(core->maps);
     if (core->reaper_socket >= 0)
         close(core->reaper_socket);
 }

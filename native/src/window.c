@@ -170,11 +170,7 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
 
     /* The window is a task's alone, and is unmapped as a whole: if somebody has mapped something
      * there by address, it is not used. */
-    if (mmap((void *)window, control->window_bytes, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | KERNEL_MAP_FIXED_NOREPLACE, -1,
-             0) != MAP_FAILED)
-        munmap((void *)window, control->window_bytes);
-    else if (errno == EEXIST)
+    if (!mappings_none(core, window, window + control->window_bytes))
         return -EEXIST;
     if (mmap((void *)stack, stack_bytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK | KERNEL_MAP_FIXED_NOREPLACE,

@@ -25,6 +25,7 @@ static const struct scenario scenarios[] = {
     {"kcmp", {{SYS_kcmp, EPERM}}, 1, 1, 0, 1},
     {"memfd_create", {{SYS_memfd_create, EPERM}}, 1, 1, 1, 0},
     {"getrandom", {{SYS_getrandom, ENOSYS}}, 1, 1, 1, 1},
+    {"PROCMAP_QUERY", {{SYS_ioctl, ENOTTY}}, 1, 1, 1, 1},
     {"Docker's old profile",
      {{SYS_clone3, ENOSYS}, {SYS_kcmp, EPERM}, {SYS_pidfd_getfd, EPERM}},
      0,
