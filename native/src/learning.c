@@ -5,7 +5,8 @@
  * glibc does not say which of its words these are, and they change with its versions, so it is asked
  * by experiment.  The probe reports in which state ld.so's writable segment is:
  *
- *   twice as it is       words on which both runs agree are the truth; all others are no matter
+ *   twice as it is       words on which both runs agree are the truth; others are no matter, unless
+ *                        they are features: one of these says on which processor it was
  *   with the features    ld.so finds that it need not ask.  What it lacks then are other words that
  *                        it would have set on the way
  *   with all of them     nothing may be missing
@@ -65,14 +66,15 @@ static bool is_address(const struct lesson *lesson, uint64_t value)
     return value - lesson->truth->image_at < lesson->image->bytes;
 }
 
-/* Whether the seeded probe has another word than it should.  The platform's
- * name is a string of ld.so's that a seeded task finds among its arguments
- * instead. */
+/* Whether the seeded probe has another word than it should.  The platform's name is a string of
+ * ld.so's; a seeded task finds it on its stack instead. */
 static bool is_missing(const struct lesson *lesson, size_t i)
 {
     uint64_t value = lesson->truth->words[i], theirs = lesson->seeded->words[i];
+    size_t offset = lesson->truth->start + i * sizeof value;
+    bool feature = offset >= lesson->image->features && offset < lesson->image->features_end;
 
-    if (value != lesson->again->words[i] || value == theirs)
+    if (value == theirs || (value != lesson->again->words[i] && !feature))
         return false;
     return !(value && value == lesson->truth->platform && theirs == lesson->seeded->platform);
 }
