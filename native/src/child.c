@@ -116,6 +116,18 @@ static void set_scheduling(struct task_block *block)
         child_renice(block);
 }
 
+/* Right to the client, who looks for it when its descriptor becomes readable. */
+static void tell_started(struct task_block *block)
+{
+    const uint64_t one = 1;
+
+    atomic_store_explicit(&block->slot->started, TASK_STARTED_DONE, memory_order_release);
+    if (block->start.event_fd >= 0)
+        sys3(SYS_write, block->start.event_fd, (long)(uintptr_t)&one, sizeof one);
+    else
+        shared_wake_spawner(block->control);
+}
+
 /* Wait until SIGSTOP is pending here; spawner.c says why.  It may have been sent while this thread was
  * on its way to look at the gate.  A signal is taken at the end of a system call, so there is one more
  * behind the look: without it, ld.so's first instructions would run until an interrupt comes. */
@@ -162,8 +174,9 @@ void child_main(void *argument)
     sys2(SYS_prctl, PR_SET_NAME, (long)(uintptr_t)start->comm);
     sys4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)(uintptr_t)&start->signal_mask, 0, 8);
 
-    atomic_store_explicit(&block->slot->started, TASK_STARTED_DONE, memory_order_release);
-    shared_wake_spawner(block->control);
+    tell_started(block);
+    if (start->event_fd >= 0)
+        child_close_descriptors(block);
     if (start->flags & AIOPIP_SPAWN_STOPPED)
         wait_at_gate(block);
     arch_enter(start->entry, start->stack);

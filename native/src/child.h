@@ -32,6 +32,9 @@ HIDDEN __attribute__((noreturn)) void child_fail_option(struct task_block *block
 /* child_descriptors.c: give the task its descriptors, and no others. */
 HIDDEN void child_place_descriptors(struct task_block *block);
 
+/* Close all but 0 to 2, where a descriptor of ours was still to be written to; see tell_started. */
+HIDDEN void child_close_descriptors(struct task_block *block);
+
 /* child_options.c: apply block->start.options, which are given. */
 HIDDEN void child_limit(struct task_block *block);
 HIDDEN void child_renice(struct task_block *block);

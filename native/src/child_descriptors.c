@@ -164,6 +164,13 @@ void child_place_descriptors(struct task_block *block)
         put(&places, &places.listed[i]);
     if (given & AIOPIP_OPTION_INHERIT)
         close_marked();
-    else
+    else if (start->event_fd < 0)
         close_others(&places);
+}
+
+void child_close_descriptors(struct task_block *block)
+{
+    const struct places places = {.block = block};
+
+    close_others(&places);
 }

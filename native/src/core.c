@@ -432,7 +432,11 @@ void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *stat
     core_lock(core);
     statistics->max_tasks = control->max_tasks;
     statistics->queued = core->queued;
-    statistics->loading = core->loading_count;
+    for (uint32_t i = 0; i < core->loading_count; i++) {
+        const struct slot *slot = core_slot(core, core->loading[i].pipid);
+        statistics->loading += atomic_load(&slot->state) == SLOT_RUNNING &&
+                               atomic_load(&slot->loaded) == TASK_LOADED_NOT;
+    }
     statistics->alive = core->alive;
     for (uint32_t i = 0; i < control->max_tasks; i++) {
         statistics->held += core->tasks[i].memory == MEMORY_HELD;

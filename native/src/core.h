@@ -241,6 +241,9 @@ void core_post(struct core *core, int32_t pipid, enum aiopip_event_kind kind);
 /* Queue STARTED for a task, once.  Under the lock. */
 void core_announce(struct core *core, int32_t pipid);
 
+/* Queue STARTED for those that have written so themselves.  Under the lock. */
+void core_announce_started(struct core *core);
+
 /* Queue EXPORTED for a task, or its latest stop or continue if the client listens.  Under the lock. */
 void core_post_export(struct core *core, int32_t pipid);
 void core_post_stop(struct core *core, int32_t pipid, int wait_status);

@@ -48,6 +48,19 @@ void core_announce(struct core *core, int32_t pipid)
     queue_stop(core, pipid);
 }
 
+/* A task tells its client by the eventfd, and that it has started by its slot.  It may have done so
+ * before it is known here: then the spawner looks, when it makes it known. */
+void core_announce_started(struct core *core)
+{
+    for (uint32_t i = 0; i < core->loading_count; i++) {
+        int32_t pipid = core->loading[i].pipid;
+        const struct slot *slot = core_slot(core, pipid);
+        if (atomic_load(&slot->state) == SLOT_RUNNING && slot->block->start.event_fd >= 0 &&
+            atomic_load_explicit(&slot->started, memory_order_acquire) == TASK_STARTED_DONE)
+            core_announce(core, pipid);
+    }
+}
+
 void core_post_export(struct core *core, int32_t pipid)
 {
     core_announce(core, pipid);
@@ -175,6 +188,7 @@ int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count)
     while (read(client->event_fds[SIDE_PROCESS], &value, sizeof value) < 0 && errno == EINTR)
         ;
     core_lock(core);
+    core_announce_started(core);
     while (taken < count && client->head != client->tail) {
         struct queued_event queued = client->ring[client->head++ & client->ring_mask];
         deliver(client, &queued, &events[taken++]);

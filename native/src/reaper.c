@@ -247,7 +247,8 @@ static void reap(struct reaper *reaper, int32_t pipid)
     atomic_fetch_add(&slot->peer.ends, 1);
     shared_futex_wake(&slot->peer.ends, INT32_MAX);
     peer_announce(core->control, &slot->peer);
-    shared_wake_spawner(core->control);
+    if (shared_loads_wanted(core->control))
+        shared_wake_spawner(core->control);
 }
 
 static void ask_unwatched(struct reaper *reaper)

@@ -202,6 +202,8 @@ struct control {
     struct sharing root_sharing;
 
     _Alignas(64) _Atomic uint32_t spawner_word;    /* futex; anybody adds and wakes */
+    _Atomic uint32_t loads_wanted;                 /* the spawner: wake it when a task has loaded
+                                                      or ended; a spawn waits for that */
     _Atomic uintptr_t overflow_cursor;             /* any task adds */
     _Atomic uint64_t mappings_made;                /* any task adds */
     _Atomic uint64_t untracked;                    /* any task adds */
@@ -221,6 +223,7 @@ struct task_start {
     int32_t stdio[3];        /* source descriptors, -1: closed */
     uint32_t flags;          /* enum aiopip_spawn_flags */
     int32_t process_group;   /* of setpgid(0, process_group) */
+    int32_t event_fd;        /* to tell the client by that it has started; -1: tell the spawner */
     uint32_t reset_handlers; /* 1: clone did not */
     uint64_t signal_mask;
     struct kernel_rlimit data_limit; /* the user's; the preload puts it back */
@@ -299,6 +302,13 @@ static inline bool shared_take_bit(_Atomic uint64_t *bits, uint32_t number)
 
     return atomic_load(&bits[number / 64]) & bit &&
            atomic_fetch_and(&bits[number / 64], ~bit) & bit;
+}
+
+/* For the spawner a task has loaded or ended, which was published before.  The spawner says that it
+ * wants to know before it looks, and this looks behind the publishing: one of the two sees the other. */
+static inline bool shared_loads_wanted(struct control *control)
+{
+    return atomic_load(&control->loads_wanted);
 }
 
 /* Have the spawner look around.  The word changes before the wake, and the spawner reads it before

@@ -108,6 +108,14 @@ static void check_attention(struct core *core)
     }
 }
 
+static bool requests_wait(struct core *core)
+{
+    core_lock(core);
+    bool waiting = core->queue_head != NULL;
+    core_unlock(core, SIDE_SPAWNER);
+    return waiting;
+}
+
 static struct request *next_request(struct core *core)
 {
     struct request *request = NULL;
@@ -181,6 +189,8 @@ static void look_around(struct core *core)
     for (;;) {
         uint32_t word = atomic_load(&control->spawner_word);
         bool stopping = check_flags(core);
+        bool waiting = requests_wait(core);
+        atomic_store(&control->loads_wanted, waiting);
         uint64_t patience_ns = check_loading(core, &busy);
         check_attention(core);
         struct request *request = busy < LOADING_MAX ? next_request(core) : NULL;
@@ -193,7 +203,7 @@ static void look_around(struct core *core)
             return;
         struct timespec timeout = {(time_t)(patience_ns / 1000000000UL),
                                    (long)(patience_ns % 1000000000UL)};
-        shared_futex_wait(&control->spawner_word, word, patience_ns ? &timeout : NULL);
+        shared_futex_wait(&control->spawner_word, word, waiting && patience_ns ? &timeout : NULL);
     }
 }
 

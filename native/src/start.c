@@ -31,6 +31,7 @@ struct start {
     struct task_block *block;
     uintptr_t stack_start;
     uintptr_t function;
+    uint64_t started_ns;
     long pid;
     int pidfd;
     int result;
@@ -67,6 +68,21 @@ static int build_memory(struct start *start)
     start->block->start.function = start->function;
     start->block->start.stack = stack_build(&content, (uintptr_t)start->block, start->block);
     return 0;
+}
+
+/* The eventfd of the task's client in this thread's table, unless the spawner has to come first, or the
+ * number may be one of the task's own. */
+static int event_fd_of(const struct start *start)
+{
+    struct core *core = start->core;
+
+    if (start->request->spawn.flags & AIOPIP_SPAWN_STOPPED || start->request->spawn.options)
+        return -1;
+    core_lock(core);
+    const struct aiopip_client *client = core->tasks[start->request->pipid].client;
+    int descriptor = client ? client->event_fds[SIDE_SPAWNER] : -1;
+    core_unlock(core, SIDE_SPAWNER);
+    return descriptor;
 }
 
 static uint64_t clone_flags(const struct aiopip_spawn_options *options)
@@ -174,7 +190,9 @@ static void make_process(struct start *start, const struct thread_attributes *mi
     start->result = descriptors_fetch(core, spawn, child, &fetched, start->error);
     if (start->result == 0) {
         attributes_set(core, start->request, mine, child);
+        child->event_fd = event_fd_of(start);
         open_memory(start);
+        start->started_ns = core_now_ns();
         start->pid = clone_task(start, &start->pidfd);
         if (start->pid < 0)
             start->result =
@@ -218,13 +236,14 @@ static void register_task(struct start *start)
     KILL_POINT(SPAWN_CLONED);
     core_lock(core);
     task->pid = (pid_t)start->pid;
-    task->started_ns = core_now_ns();
+    task->started_ns = start->started_ns;
     atomic_store(&core_slot(core, pipid)->state, SLOT_RUNNING);
     core->queued--;
     core->alive++;
     core->spawned++;
     core->loading[core->loading_count].pipid = pipid;
     core->loading[core->loading_count++].since_ns = task->started_ns;
+    core_announce_started(core);
     if (task->cancelled)
         kill(task->pid, SIGKILL);
     bool listens = core->stops.listeners > 0;

@@ -301,8 +301,7 @@ __attribute__((constructor)) static void enter_task(void)
     /* musl's malloc moves the break by system calls of its own: there the limit must stay. */
     if (patched && gnu_get_libc_version)
         sys4(SYS_prlimit64, 0, RESOURCE_DATA, (long)(uintptr_t)&task_block->start.data_limit, 0);
-    atomic_store_explicit(&task_block->slot->loaded,
-                          tracked ? TASK_LOADED_TRACKED : TASK_LOADED_UNTRACKED,
-                          memory_order_release);
-    shared_wake_spawner(task_block->control);
+    atomic_store(&task_block->slot->loaded, tracked ? TASK_LOADED_TRACKED : TASK_LOADED_UNTRACKED);
+    if (shared_loads_wanted(task_block->control))
+        shared_wake_spawner(task_block->control);
 }
