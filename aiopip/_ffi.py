@@ -342,7 +342,7 @@ class Client:
         into.program, into.argv, into.envp, into.path_list, into.cwd = strings
         into.argv_bytes = len(request.argv)
         into.argc = request.argc
-        into.envp_bytes = len(request.envp)
+        into.envp_bytes = len(request.envp or b"")
         into.envc = request.envc
         into.stdio = request.stdio
         into.pipid = request.pipid

@@ -45,7 +45,7 @@ class SpawnRequest:
         program: the program's path or name.
         argv: the arguments, each ended by NUL.
         argc: their number.
-        envp: the environment's NAME=VALUE, each ended by NUL.
+        envp: the environment's NAME=VALUE, each ended by NUL; None for this process's and PATH.
         envc: their number.
         path_list: PATH of that environment, None when it has none.
         cwd: the folder to start in, None for the root's.
@@ -59,7 +59,7 @@ class SpawnRequest:
     program: bytes
     argv: bytes
     argc: int
-    envp: bytes
+    envp: bytes | None
     envc: int
     path_list: bytes | None
     cwd: bytes | None
@@ -77,6 +77,8 @@ class SpawnRequest:
     @property
     def path_text(self) -> str | None:
         """PATH of the task's environment."""
+        if self.envp is None:
+            return os.environ.get("PATH")
         return None if self.path_list is None else os.fsdecode(self.path_list[:-1])
 
     @property
@@ -113,7 +115,7 @@ def pack(
         raise ProgramNotFoundError("")
     argv = [path if argv0 is None else _encode("argv0", argv0)]
     argv += [_encode(f"argument {number}", arg) for number, arg in enumerate(args, 1)]
-    variables = dict(os.environb) if env is None else _variables(env)
+    variables = {} if env is None else _variables(env)
     path_list = variables.get(b"PATH")
     folder = None if cwd is None else _encode("cwd", cwd)
     descriptors, options = pack_stdio(stdio), None
@@ -123,7 +125,7 @@ def pack(
         program=path + b"\0",
         argv=b"\0".join(argv) + b"\0",
         argc=len(argv),
-        envp=b"".join([b"%b=%b\0" % variable for variable in variables.items()]),
+        envp=None if env is None else _pack_variables(variables),
         envc=len(variables),
         path_list=None if path_list is None else path_list + b"\0",
         cwd=None if folder is None else folder + b"\0",
@@ -163,6 +165,10 @@ def _variables(env: Environment) -> dict[bytes, bytes]:
             raise InvalidArgumentError("env", f"{name!r} cannot be the name of a variable")
         variables[key] = _encode(f"env[{name!r}]", value)
     return variables
+
+
+def _pack_variables(variables: Mapping[bytes, bytes]) -> bytes:
+    return b"".join([b"%b=%b\0" % variable for variable in variables.items()])
 
 
 def _pack_pipid(pipid: int | None, max_tasks: int) -> int:

@@ -115,7 +115,8 @@ struct aiopip_spawn_request {
     const char *argv;    /* argc strings, each ended by NUL, argv[0] first */
     size_t argv_bytes;
     size_t argc;
-    const char *envp; /* envc strings NAME=VALUE, each ended by NUL */
+    const char
+        *envp; /* envc strings NAME=VALUE, each ended by NUL; NULL: the root's environ, PATH too */
     size_t envp_bytes;
     size_t envc;
     const char *path_list; /* PATH of the task's environment; NULL: the system's default */

@@ -27,11 +27,33 @@ static size_t length(const char *text)
     return text ? strlen(text) + 1 : 0;
 }
 
+/* The root's environment as a request has it: the bytes, and how many strings. */
+static size_t measure_environment(size_t *count)
+{
+    size_t bytes = 0;
+
+    for (*count = 0; environ && environ[*count]; ++*count)
+        bytes += strlen(environ[*count]) + 1;
+    return bytes;
+}
+
+static const char *keep_environment(char **at, size_t count)
+{
+    const char *start = *at;
+
+    for (size_t i = 0; i < count; i++)
+        *at = stpcpy(*at, environ[i]) + 1;
+    return start;
+}
+
 /* A request that owns what it points to. */
 static struct request *copy_request(const struct aiopip_spawn_request *spawn)
 {
-    size_t bytes = length(spawn->program) + spawn->argv_bytes + spawn->envp_bytes +
-                   length(spawn->path_list) + length(spawn->cwd) + options_bytes(spawn->options);
+    const char *path_list = spawn->envp ? spawn->path_list : getenv("PATH");
+    size_t envc = spawn->envc;
+    size_t envp_bytes = spawn->envp ? spawn->envp_bytes : measure_environment(&envc);
+    size_t bytes = length(spawn->program) + spawn->argv_bytes + envp_bytes + length(path_list) +
+                   length(spawn->cwd) + options_bytes(spawn->options);
     struct request *request = malloc(sizeof *request + bytes);
 
     if (!request)
@@ -43,9 +65,12 @@ static struct request *copy_request(const struct aiopip_spawn_request *spawn)
     at += options_bytes(spawn->options);
     request->spawn.program = keep(&at, spawn->program, length(spawn->program));
     request->spawn.argv = keep(&at, spawn->argv, spawn->argv_bytes);
-    request->spawn.envp = keep(&at, spawn->envp, spawn->envp_bytes);
-    if (spawn->path_list)
-        request->spawn.path_list = keep(&at, spawn->path_list, length(spawn->path_list));
+    request->spawn.envp =
+        spawn->envp ? keep(&at, spawn->envp, envp_bytes) : keep_environment(&at, envc);
+    request->spawn.envp_bytes = envp_bytes;
+    request->spawn.envc = envc;
+    if (path_list)
+        request->spawn.path_list = keep(&at, path_list, length(path_list));
     if (spawn->cwd)
         request->spawn.cwd = keep(&at, spawn->cwd, length(spawn->cwd));
     return request;

@@ -78,7 +78,7 @@ static void stay_here(char **argv)
     cpu_set_t here;
 
     CPU_ZERO(&here);
-    CPU_SET(sched_getcpu(), &here);
+    CPU_SET((size_t)sched_getcpu(), &here);
     CHECK_EQUAL(sched_setaffinity(0, sizeof here, &here), 0);
     execv("/proc/self/exe", again);
     CHECK(false);

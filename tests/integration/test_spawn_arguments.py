@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,9 +93,12 @@ async def environment_of(root: aiopip.Root, program: Programs, **options: object
 async def test_environment_is_the_roots_by_default(
     root: aiopip.Root, program: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIOPIP_TEST", "set just now")
+    monkeypatch.setenv("AIOPIP_TEST", "\udcff, set just now")
     got = await environment_of(root, program)
-    assert got == [b"%b=%b" % variable for variable in os.environb.items()]
+    # Not os.environ: readline adds LINES and COLUMNS without telling it.
+    child = subprocess.run([program("environment")], stdout=subprocess.PIPE, check=True)  # noqa: ASYNC221
+    assert got == child.stdout.split(b"\0")[:-1]
+    assert b"AIOPIP_TEST=\xff, set just now" in got
 
 
 async def test_environment_is_exactly_what_is_given(root: aiopip.Root, program: Programs) -> None:
