@@ -18,17 +18,16 @@ import anyio
 import pytest
 from integration.hazards import EXECS, in_thread, kill_at_random_moments, kill_in_posix_spawn
 from integration.server import serve
+from integration.usage import Use, little_more
 from jobs import gather, start
 from support import (
     clean_root,
-    descriptor_count,
     mapping_count,
     output,
     pipe,
     run_python,
     settled,
     still_works,
-    thread_count,
     until,
 )
 
@@ -53,12 +52,11 @@ async def test_kill_at_any_moment_ends_the_task_and_frees_its_memory(
     ]
     await kill_at_random_moments(root, lines, 8, 0.02, 0)
     await settled(root)
-    before = mapping_count(), descriptor_count(), thread_count()
+    before = Use.now()
     await kill_at_random_moments(root, lines, 200, 0.03, 1)
     await settled(root)
-    after = mapping_count(), descriptor_count(), thread_count()
-    assert after[0] <= before[0] + 4
-    assert after[1:] == before[1:]
+    assert mapping_count() <= before.mappings + 4
+    await little_more(before)
 
 
 async def test_task_killed_while_it_loads_gives_minus_nine(

@@ -222,9 +222,7 @@ async def test_stops_and_groups_leave_nothing(program: Programs) -> None:
     before = Use.now()
     for _ in range(60):
         await cycle()
-    gc.collect()
-    now = Use.now()
-    assert now.is_little_more_than(before), (before, now)
+    await little_more(before)  # a thread that was joined may be on its last steps
 
 
 def test_every_native_call_appears_in_a_test_of_leaks() -> None:
