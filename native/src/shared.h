@@ -237,6 +237,7 @@ struct task_start {
     char comm[16];
     struct aiopip_spawn_options *options; /* the task's own copy, or NULL */
     const char *program;                  /* what ld.so loads */
+    const char *executable;               /* the program, which may be another file then */
     const char *preload;
     uintptr_t function; /* options->entry's address in its file */
     int32_t dumpable;   /* PR_GET_DUMPABLE of the space, where credentials are changed; else 0 */

@@ -151,8 +151,9 @@ static void push_auxv(struct cursor *cursor, const struct stack_content *content
             value = random;
             break;
         case AT_EXECFN:
-            value =
-                (uintptr_t)push(cursor, content->program->path, strlen(content->program->path) + 1);
+            block->start.executable =
+                push(cursor, content->program->path, strlen(content->program->path) + 1);
+            value = (uintptr_t)block->start.executable;
             break;
         case AT_SECURE:
             value = 0;

@@ -142,6 +142,13 @@ int io_destroy(uintptr_t context)
     return (int)(task_block ? aio_destroy(context) : sys1(SYS_io_destroy, (long)context));
 }
 
+static long own_or(const char *path)
+{
+    const char *own = task_own_program(path);
+
+    return (long)(own ? own : path);
+}
+
 /* libc's syscall(): the same calls as above, for those who make them so. */
 static long task_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
@@ -165,6 +172,19 @@ static long task_syscall(long number, long a, long b, long c, long d, long e, lo
         break;
     case SYS_io_destroy:
         result = aio_destroy((uintptr_t)a);
+        break;
+    case SYS_readlink:
+        result = task_raw_readlink(number, 0, (const char *)a, (char *)b, c);
+        break;
+    case SYS_readlinkat:
+        result = task_raw_readlink(number, a, (const char *)b, (char *)c, d);
+        break;
+    case SYS_execve:
+    case SYS_open:
+        result = sys3(number, own_or((const char *)a), b, c);
+        break;
+    case SYS_openat:
+        result = sys4(number, a, own_or((const char *)b), c, d);
         break;
     default:
         result = sys6(number, a, b, c, d, e, f);
@@ -245,9 +265,18 @@ static const struct {
     const char *name;
     void *substitute;
 } patches[] = {
-    {"mmap", task_mmap},       {"mmap64", task_mmap}, {"munmap", task_munmap},
-    {"mremap", task_mremap},   {"brk", task_brk},     {"sbrk", task_sbrk},
-    {"syscall", task_syscall}, {"shmat", task_shmat}, {"_exit", task_exit},
+    {"mmap", task_mmap},
+    {"mmap64", task_mmap},
+    {"munmap", task_munmap},
+    {"mremap", task_mremap},
+    {"brk", task_brk},
+    {"sbrk", task_sbrk},
+    {"syscall", task_syscall},
+    {"shmat", task_shmat},
+    {"_exit", task_exit},
+    {"readlink", task_readlink},
+    {"readlinkat", task_readlinkat},
+    {"execve", task_execve},
 };
 #define PATCHES (sizeof patches / sizeof patches[0])
 #define PATCHES_NEEDED 4 /* the first ones: without them the ledger does not know what libc maps */

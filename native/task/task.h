@@ -8,13 +8,26 @@
 #include "libc_symbols.h"
 #include "shared.h"
 
+#pragma GCC visibility push(hidden)
+
 /* The task's block; NULL before the constructor has run, and where this is no task of this version. */
-extern struct task_block *task_block __attribute__((visibility("hidden")));
+extern struct task_block *task_block;
 
 /* The same, looked for. */
-struct task_block *task_find_block(void) __attribute__((visibility("hidden")));
+struct task_block *task_find_block(void);
 
 /* Its libc; start_main is 0 before the constructor has run. */
-extern struct symbols task_libc __attribute__((visibility("hidden")));
+extern struct symbols task_libc;
+
+/* own_program.c: the task's program where a path asks for that of this process; else NULL. */
+const char *task_own_program(const char *path);
+
+/* What stands in for libc's; and a system call, readlink or readlinkat. */
+long task_readlink(const char *path, char *into, size_t room);
+long task_readlinkat(int directory, const char *path, char *into, size_t room);
+int task_execve(const char *path, char *const *argv, char *const *envp);
+long task_raw_readlink(long number, long directory, const char *path, char *into, long room);
+
+#pragma GCC visibility pop
 
 #endif
