@@ -36,7 +36,7 @@ static void tell_links(void)
     tell("readlinkat", text, readlinkat(AT_FDCWD, "/proc/self/exe", text, sizeof text));
     tell("syscall", text, syscall(SYS_readlink, "/proc/self/exe", text, sizeof text));
     tell("syscall-at", text, syscall(SYS_readlinkat, 99, "/proc/self/exe", text, sizeof text));
-    tell("realpath", realpath("/proc/self/exe", text), strlen(text));
+    tell("realpath", realpath("/proc/self/exe", text), (long)strlen(text));
     tell("short", text, readlink("/proc/self/exe", text, 3));
     tell("none", text, readlink("/proc/self/exe", text, 0));
     tell("longer", text, readlink("/proc/self/exes", text, sizeof text));
@@ -63,6 +63,8 @@ static void tell_files(void)
     tell_file("open", open("/proc/self/exe", O_RDONLY));
     tell_file("openat", openat(AT_FDCWD, "/proc/thread-self/exe", O_RDONLY));
     tell_file("fopen", file ? fileno(file) : -1);
+    if (file)
+        fclose(file);
     tell_file("syscall-open", (int)syscall(SYS_open, "/proc/self/exe", O_RDONLY));
     tell_file("syscall-openat", (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/exe", O_RDONLY));
 }
