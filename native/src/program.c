@@ -20,6 +20,7 @@
 
 #include "elf_file.h"
 #include "libpython.h"
+#include "program_cache.h"
 
 #define DEFAULT_PATH "/bin:/usr/bin"
 
@@ -276,18 +277,38 @@ static int real_path(int descriptor, const char *path, char real[PATH_MAX],
     return program_fail(error, AIOPIP_FAILED_PROGRAM, ENOENT, "%s: has no path any more", path);
 }
 
+/* An ELF file: what ld.so has to load. */
+static int examine_elf(int descriptor, const struct stat *status, const char *found,
+                       struct program *program, struct program_error *error)
+{
+    bool fixed = false;
+    int result = check_elf(descriptor, status, found, program, &fixed, error);
+
+    if (result == 0)
+        result = real_path(descriptor, found, program->path, error);
+    if (result == 0 && fixed)
+        return libpython_find(program->path, program->libpython, error);
+    if (result == 0)
+        program_cache_add(status, program);
+    return result;
+}
+
 /* One step: the file under `name`; sets *lookup when it is a script. */
 static int examine(int directory, const char *name, const char *path_list, struct program *program,
                    const char **lookup, struct program_error *error)
 {
     char found[PATH_MAX], start[PROGRAM_SCRIPT_LINE];
     struct stat status;
-    bool fixed = false;
 
     *lookup = NULL;
     int descriptor = find_file(directory, name, path_list, found, &status, error);
     if (descriptor < 0)
         return descriptor;
+    if (program_cache_find(&status, found, program)) {
+        int privileged = check_privileges(descriptor, &status, found, error);
+        close(descriptor);
+        return privileged;
+    }
     memset(start, 0, sizeof start);
     int result = 0;
     if (pread(descriptor, start, sizeof start - 1, 0) < 0)
@@ -297,11 +318,8 @@ static int examine(int directory, const char *name, const char *path_list, struc
     else if (memcmp(start, ELFMAG, SELFMAG) != 0)
         result = program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC,
                               "%s: neither an ELF file nor a script with a #! line", found);
-    else if ((result = check_privileges(descriptor, &status, found, error)) == 0 &&
-             (result = check_elf(descriptor, &status, found, program, &fixed, error)) == 0)
-        result = real_path(descriptor, found, program->path, error);
-    if (result == 0 && fixed)
-        result = libpython_find(program->path, program->libpython, error);
+    else if ((result = check_privileges(descriptor, &status, found, error)) == 0)
+        result = examine_elf(descriptor, &status, found, program, error);
     close(descriptor);
     return result;
 }
