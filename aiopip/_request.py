@@ -32,6 +32,7 @@ class SpawnFlags(enum.IntFlag):
     NEW_SESSION = 1
     PROCESS_GROUP = 2
     STOPPED = 4
+    EXEC = 1 << 16
 
 
 _PID_MAX = 2**31 - 1

@@ -46,6 +46,8 @@ enum aiopip_spawn_flags {
     AIOPIP_SPAWN_NEW_SESSION = 1,   /* setsid(2) */
     AIOPIP_SPAWN_PROCESS_GROUP = 2, /* setpgid(2): into process_group */
     AIOPIP_SPAWN_STOPPED = 4,       /* SIGSTOP comes before its program's first instruction */
+    AIOPIP_SPAWN_EXEC = 1 << 16,    /* what cannot be a task runs by execve(2), in a process with a
+                                     * memory of its own: of no effect with STOPPED */
 };
 
 struct aiopip_options {

@@ -90,7 +90,8 @@ static void set_limits(struct task_block *block)
      * corrupt each other.  The preload puts the limit back when it has taken the break away. */
     const struct kernel_rlimit no_break = {0, block->start.data_limit.hard};
 
-    set_limit(block, RESOURCE_DATA, &no_break);
+    if (!block->start.exec)
+        set_limit(block, RESOURCE_DATA, &no_break);
     if (block->start.set_file_limit)
         set_limit(block, RESOURCE_NOFILE, &block->start.file_limit);
     if (block->start.options)
@@ -153,6 +154,24 @@ void child_stop(void *argument)
     leave();
 }
 
+/* Leave the space: from the execve on this is a process as any other.  What is known of the slot is
+ * true by then, for nobody reads it before the clone has returned, which the execve lets it do. */
+static __attribute__((noreturn)) void execute(struct task_block *block)
+{
+    const struct exec_plan *plan = block->start.exec;
+    long error = 0;
+
+    atomic_store(&block->slot->quiet, 1);
+    atomic_store(&block->slot->started, TASK_STARTED_DONE);
+    for (const char **path = plan->paths; *path; path++) {
+        long result = sys3(SYS_execve, (long)(uintptr_t)*path, (long)(uintptr_t)plan->argv,
+                           (long)(uintptr_t)plan->envp);
+        if (result != -ENOENT && result != -ENOTDIR && !error)
+            error = result;
+    }
+    child_fail(block, AIOPIP_FAILED_PROGRAM, error ? error : -ENOENT);
+}
+
 void child_main(void *argument)
 {
     struct task_block *block = argument;
@@ -173,6 +192,8 @@ void child_main(void *argument)
         child_change_credentials(block);
     sys2(SYS_prctl, PR_SET_NAME, (long)(uintptr_t)start->comm);
     sys4(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)(uintptr_t)&start->signal_mask, 0, 8);
+    if (start->exec)
+        execute(block);
 
     tell_started(block);
     if (start->event_fd >= 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * child.h: from clone to ld.so.
+ * child.h: from clone to ld.so, or to execve.
  */
 #ifndef CHILD_H
 #define CHILD_H
@@ -11,7 +11,8 @@
 #define HIDDEN __attribute__((visibility("hidden")))
 
 /* The first function of a task, on the task's stack: applies block->start, reports and enters
- * ld.so; or reports what failed and exits with 127.  argument: struct task_block *. */
+ * ld.so, or executes block->start.exec; or reports what failed and exits with 127.  argument: struct
+ * task_block *. */
 HIDDEN void child_main(void *argument);
 
 /* All that a child does which is there to be stopped: it stops itself.  argument: struct control *. */

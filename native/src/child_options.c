@@ -44,6 +44,8 @@ static long set_data_limit(struct task_block *block, const struct kernel_rlimit 
 
     if (limit->soft > limit->hard)
         return -EINVAL;
+    if (block->start.exec)
+        return set_limit(RESOURCE_DATA, limit);
     block->start.data_limit = *limit;
     return set_limit(RESOURCE_DATA, &no_break);
 }
@@ -112,6 +114,8 @@ void child_change_credentials(struct task_block *block)
     child_die_with_root(block->control);
     if (failed)
         child_fail_option(block, failed, CHILD_NO_PART, result);
+    if (start->exec)
+        return; /* the kernel looks for itself */
     result = sys2(SYS_access, (long)(uintptr_t)start->program, MAY_READ | MAY_EXECUTE);
     if (result < 0)
         child_fail(block, AIOPIP_FAILED_PERMISSION, result);

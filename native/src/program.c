@@ -66,6 +66,15 @@ static int open_executable(int directory, const char *path, struct stat *status,
     return result;
 }
 
+/* Whether execvp would look no further, though it cannot be read. */
+static bool is_executable(int directory, const char *path)
+{
+    struct stat status;
+
+    return fstatat(directory, path, &status, 0) == 0 && S_ISREG(status.st_mode) &&
+           faccessat(directory, path, X_OK, AT_EACCESS) == 0;
+}
+
 /* Search PATH; found is the path as execvp would have given it to execve. */
 static int search_path(int directory, const char *name, const char *path_list, char found[PATH_MAX],
                        struct stat *status, struct program_error *error)
@@ -86,6 +95,8 @@ static int search_path(int directory, const char *name, const char *path_list, c
             if (candidate == -EACCES && result == -ENOENT) {
                 result = candidate;
                 *error = ignored;
+                if (is_executable(directory, found))
+                    return result;
             }
         }
         if (!at[bytes])

@@ -200,7 +200,8 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
     }
     core->alive--;
     core->ended++;
-    core->unloaded += atomic_load(&slot->loaded) == TASK_LOADED_NOT && !task->failed;
+    core->unloaded +=
+        atomic_load(&slot->loaded) == TASK_LOADED_NOT && !task->failed && !slot->block->start.exec;
     if (task->client)
         task->client->alive--;
     atomic_store(&slot->state, SLOT_ENDED);

@@ -215,6 +215,13 @@ struct control {
     struct slot slots[];
 };
 
+/* What a child executes that is no task; see exec.c.  The lists end with NULL. */
+struct exec_plan {
+    const char **paths; /* tried one after the other, as execvp does */
+    const char **argv;
+    const char **envp;
+};
+
 /* What the child does between clone and ld.so; see child.c.  Written by the spawner. */
 struct task_start {
     uintptr_t entry;
@@ -241,6 +248,7 @@ struct task_start {
     const char *preload;
     uintptr_t function; /* options->entry's address in its file */
     int32_t dumpable;   /* PR_GET_DUMPABLE of the space, where credentials are changed; else 0 */
+    const struct exec_plan *exec; /* NULL: a task; freed when the clone has returned */
 };
 
 /* The top of a task's stack mapping. */

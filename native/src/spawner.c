@@ -23,6 +23,12 @@
 
 /* ---- Looking around --------------------------------------------------------------------------- */
 
+/* One that left by execve has no loading to wait for. */
+static bool has_left(struct core *core, int32_t pipid)
+{
+    return core_slot(core, pipid)->block->start.exec != NULL;
+}
+
 static bool starts_stopped(struct core *core, int32_t pipid)
 {
     return core_slot(core, pipid)->block->start.flags & AIOPIP_SPAWN_STOPPED;
@@ -72,8 +78,8 @@ static uint64_t check_loading(struct core *core, uint32_t *busy)
             announce(core, pipid);
         /* One that ended is announced by the reaper.  One that is stopped does not load, and when it
          * goes on it is not waited for: nobody knows when that will be. */
-        if (!running ||
-            (started && (loaded || age >= LOADING_PATIENCE_NS || starts_stopped(core, pipid)))) {
+        if (!running || (started && (loaded || age >= LOADING_PATIENCE_NS ||
+                                     starts_stopped(core, pipid) || has_left(core, pipid)))) {
             core->loading[i] = core->loading[--core->loading_count];
             continue;
         }

@@ -12,6 +12,7 @@
 #include "child.h"
 #include "core.h"
 #include "entry.h"
+#include "exec.h"
 #include "exports.h"
 #include "kill_points.h"
 #include "options.h"
@@ -28,6 +29,7 @@ struct start {
     struct program *program;
     struct image *image;
     const struct seed *seed; /* or NULL */
+    struct exec_plan *exec;  /* malloc; or NULL: it becomes a task */
     struct task_block *block;
     uintptr_t stack_start;
     uintptr_t function;
@@ -76,7 +78,8 @@ static int event_fd_of(const struct start *start)
 {
     struct core *core = start->core;
 
-    if (start->request->spawn.flags & AIOPIP_SPAWN_STOPPED || start->request->spawn.options)
+    if (start->request->spawn.flags & AIOPIP_SPAWN_STOPPED || start->request->spawn.options ||
+        start->exec)
         return -1;
     core_lock(core);
     const struct aiopip_client *client = core->tasks[start->request->pipid].client;
@@ -85,9 +88,11 @@ static int event_fd_of(const struct start *start)
     return descriptor;
 }
 
-static uint64_t clone_flags(const struct aiopip_spawn_options *options)
+static uint64_t clone_flags(const struct start *start)
 {
-    uint64_t flags = CLONE_FLAGS;
+    const struct aiopip_spawn_options *options = start->request->spawn.options;
+    /* One that execs has a use for our memory until then: the plan, and what the plan points to. */
+    uint64_t flags = CLONE_FLAGS | (start->exec ? KERNEL_CLONE_VFORK : 0);
 
     if (options && options->given & AIOPIP_OPTION_SHARE_FILES)
         flags |= KERNEL_CLONE_FILES;
@@ -102,7 +107,7 @@ static long clone_task(struct start *start, int *pidfd)
     struct core *core = start->core;
     struct task_block *block = start->block;
     uintptr_t stack = (block->start.stack - 256) & -16UL;
-    uint64_t flags = clone_flags(start->request->spawn.options);
+    uint64_t flags = clone_flags(start);
     long result = -ENOSYS;
 
     if (core->has_clone3) {
@@ -143,18 +148,12 @@ static void open_memory(struct start *start)
     atomic_store(&peer->open, start->request->generation);
 }
 
-/* Everything that does not depend on a descriptor table. */
-static int prepare(struct start *start)
+/* What is to run as a task, and the ld.so that loads it. */
+static int find_program(struct start *start)
 {
     struct core *core = start->core;
     const struct aiopip_spawn_request *spawn = &start->request->spawn;
-    rlim_t descriptors =
-        core->raised_file_limit ? core->raised_file_limit : core->file_limit.rlim_cur;
 
-    if (is_cancelled(core, start->request->pipid))
-        return program_fail(start->error, AIOPIP_FAILED_CANCELLED, ECANCELED, "%s", spawn->program);
-    if (core->alive + CORE_FILE_RESERVE > descriptors)
-        return program_fail(start->error, AIOPIP_FAILED_WATCH, EMFILE, "%u tasks", core->alive);
     int result =
         program_find(spawn->program, spawn->path_list, spawn->cwd, start->program, start->error);
     if (result < 0)
@@ -168,15 +167,37 @@ static int prepare(struct start *start)
             return result;
     }
     result = image_find(&core->images, start->program->interpreter, &start->image, start->error);
+    if (result == 0)
+        core->tracked = start->image->tracked;
+    return result;
+}
+
+/* Everything that does not depend on a descriptor table. */
+static int prepare(struct start *start)
+{
+    struct core *core = start->core;
+    const struct aiopip_spawn_request *spawn = &start->request->spawn;
+    rlim_t descriptors =
+        core->raised_file_limit ? core->raised_file_limit : core->file_limit.rlim_cur;
+
+    if (is_cancelled(core, start->request->pipid))
+        return program_fail(start->error, AIOPIP_FAILED_CANCELLED, ECANCELED, "%s", spawn->program);
+    if (core->alive + CORE_FILE_RESERVE > descriptors)
+        return program_fail(start->error, AIOPIP_FAILED_WATCH, EMFILE, "%u tasks", core->alive);
+    int result =
+        exec_must(spawn) ? exec_plan(spawn, &start->exec, start->error) : find_program(start);
+    if (result < 0 && !start->exec && exec_can(spawn, start->error, -result))
+        result = exec_plan(spawn, &start->exec, start->error);
     if (result < 0)
         return result;
-    core->tracked = start->image->tracked;
-    if (start->image == core->seeded && seed_fits(spawn->envp, spawn->envp_bytes))
+    if (start->image && start->image == core->seeded && seed_fits(spawn->envp, spawn->envp_bytes))
         start->seed = core->seed;
     if (!mappings_left(core, MAPPINGS_A_TASK))
         return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
                             (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
-    return build_memory(start);
+    return start->exec ? exec_map(core, start->request, start->exec, &start->block,
+                                  &start->stack_start, start->error)
+                       : build_memory(start);
 }
 
 /* From the descriptors to the process, in the thread whose descriptor table it gets, or a copy of it. */
@@ -301,6 +322,7 @@ void start_task(struct core *core, struct request *request)
         make_by_cloner(&start);
     else if (start.result == 0)
         make_process(&start, &core->spawner_attributes, core->private_descriptors);
+    free(start.exec);
     if (start.result < 0)
         register_failure(&start, start.result);
     else
