@@ -30,6 +30,7 @@ from aiopip._errors import (  # noqa: E402  the check comes before the extension
     TaskEndedError,
     TaskFailed,
     TasksAliveError,
+    UnsupportedLoopError,
     WorkerDiedError,
     WouldBlock,
     WrongThreadError,
@@ -66,6 +67,10 @@ from aiopip._spawn_errors import (  # noqa: E402
 )
 from aiopip._statistics import RootStatistics  # noqa: E402
 from aiopip._status import ExitStatus  # noqa: E402
+from aiopip._subprocess import (  # noqa: E402
+    create_subprocess_exec,
+    create_subprocess_shell,
+)
 from aiopip._task import Task  # noqa: E402
 from aiopip._this_task import RemoteRoot, ThisTask, this_task  # noqa: E402
 
@@ -123,9 +128,12 @@ __all__ = [
     "TaskGroup",
     "TasksAliveError",
     "ThisTask",
+    "UnsupportedLoopError",
     "WorkerDiedError",
     "WouldBlock",
     "WrongThreadError",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "current_root",
     "this_task",
 ]

@@ -206,6 +206,8 @@ class Collector:
         self._check_left()
 
     def _offer(self, state: TaskState) -> None:
+        if state.awaited:
+            return
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():

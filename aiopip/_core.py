@@ -104,14 +104,24 @@ class Core:
             raise ForkedError
         self.loop.check_thread()
 
-    async def spawn(self, request: SpawnRequest, pipes: Pipes, member: Member | None) -> Task:
-        """Start a task; `Root.spawn` has the contract."""
+    async def spawn(
+        self, request: SpawnRequest, pipes: Pipes, member: Member | None, awaited: bool = False
+    ) -> Task:
+        """Start a task; `Root.spawn` has the contract.
+
+        Args:
+            request: what to start.
+            pipes: our ends of its pipes.
+            member: what it is in a group, if it is of any.
+            awaited: whether the caller waits for its end, so that no `wait_any` is given it.
+        """
         self.collector.expect()
         try:
             state = await self.launcher.launch(request, member, self.acknowledge)
         except BaseException:
             self.collector.dismiss()
             raise
+        state.awaited = awaited
         task = Task(self, state, pipes)
         self.collector.admit(state, task)
         for event in state.early:

@@ -6,6 +6,7 @@
     |-- WrongThreadError               RuntimeError
     |-- InvalidArgumentError           ValueError
     |-- NotCastError                   TypeError
+    |-- UnsupportedLoopError           RuntimeError
     |-- TaskFailed                     a task that had to succeed did not
     |-- WorkerDiedError                concurrent.futures.BrokenExecutor
     `-- CallError                      OSError; also the subclass of OSError that its errno has
@@ -234,6 +235,17 @@ class NotCastError(AiopipError, TypeError):
         )
 
 
+class UnsupportedLoopError(AiopipError, RuntimeError):
+    """What asyncio's loops alone have was asked for on trio."""
+
+    def __init__(self) -> None:
+        """Build the text."""
+        super().__init__(
+            "asyncio.subprocess.Process needs asyncio's loop, or uvloop's; on trio use "
+            "`await root.run(...)`, or `await root.spawn(..., stdin=PIPE, stdout=PIPE)`"
+        )
+
+
 class TaskFailed(AiopipError):
     """A task that had to succeed ended with another status than 0.
 
@@ -241,13 +253,17 @@ class TaskFailed(AiopipError):
         task: the Task; None in a copy that was pickled.
         program: what was started, as it was given.
         status: its ExitStatus.
-        stderr: the last bytes that it wrote to its stderr, when that was a pipe of ours.
+        stderr: what it wrote to its stderr, when that was a pipe of ours: from `run` all of it,
+            from a group the last bytes.
+        stdout: what it wrote to its stdout, from `run`.
     """
 
     task: Task | None
 
-    def __init__(self, task: Task, status: ExitStatus, stderr: bytes = b"") -> None:
-        """Take the task, how it ended, and what it said last."""
+    def __init__(
+        self, task: Task, status: ExitStatus, stderr: bytes = b"", stdout: bytes = b""
+    ) -> None:
+        """Take the task, how it ended, and what it said."""
         how = f"exited with {int(status)}"
         if status.signaled:
             number = f"signal {-status}"
@@ -259,6 +275,7 @@ class TaskFailed(AiopipError):
         self.program = task.program
         self.status = status
         self.stderr = stderr
+        self.stdout = stdout
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A Task belongs to a Root of this process.

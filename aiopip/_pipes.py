@@ -60,6 +60,11 @@ class _End:
             anyio.notify_closing(self._fd)
             self.close()
 
+    def detach(self) -> int:
+        """Its descriptor, which is the caller's from now on; internal."""
+        fd, self._fd = self.fileno(), -1
+        return fd
+
     def close(self) -> None:
         """Close it, where nobody waits in it, also where no loop runs; internal."""
         if self._fd >= 0:
@@ -131,6 +136,13 @@ class ReceivePipe(_End, ByteReceiveStream):
         data = bytes(self._ahead[:max_bytes])
         del self._ahead[:max_bytes]
         return data
+
+    def rest(self) -> bytes:
+        """What can be received at once, PIPE_BYTES at the most; internal."""
+        data = bytearray()
+        while len(data) < PIPE_BYTES and (some := self._take(65536)):
+            data += some
+        return bytes(data)
 
     def tail(self) -> bytes:
         """The last bytes of all that the task has written by now, received or not; internal.
@@ -256,6 +268,12 @@ class Pipes:
 
     def __enter__(self) -> Self:
         return self
+
+    def detach(self) -> dict[int, int]:
+        """Our ends as descriptors, by the task's: they are the caller's, and the task has none."""
+        ours = {0: self.stdin, 1: self.stdout, 2: self.stderr}
+        self.stdin = self.stdout = self.stderr = None
+        return {number: end.detach() for number, end in ours.items() if end is not None}
 
     def __exit__(self, exc_type: object, *rest: object) -> None:
         if exc_type is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal as signals
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiopip._core import Core, Phase
 from aiopip._errors import (
@@ -19,10 +19,12 @@ from aiopip._ffi import MAX_TASKS
 from aiopip._group import TaskGroup
 from aiopip._lifetime import close_core, open_core
 from aiopip._options import Share
+from aiopip._popen import exec_command, shell_command
 from aiopip._spawn import spawn
 from aiopip._task import Task
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
     from collections.abc import Collection, Iterable, Mapping
     from types import TracebackType
 
@@ -307,6 +309,82 @@ class Root:
             stopped=stopped,
             **rare,
         )
+
+    async def create_subprocess_exec(
+        self,
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        stdin: Stdio = None,
+        stdout: Stdio = None,
+        stderr: Stdio = None,
+        limit: int = 2**16,
+        **options: Any,
+    ) -> Process:
+        """Start a program as `asyncio.create_subprocess_exec` does, as a task where it can be one.
+
+        What cannot be a task (linked at a fixed address or statically, set-uid, not readable, of
+        another architecture) is executed in a process with a memory of its own, with the same
+        options, and waited for likewise.  `root.tasks` has the Task of either, and no `wait_any`
+        is given it.  Like all tasks it lives no longer than the Root.
+
+        Args:
+            program: what to start; as for `spawn`.
+            args: its arguments, from argv[1] on.
+            stdin: as for `spawn`; of PIPE the other end is the `stdin` of the Process, a
+                `asyncio.StreamWriter`.
+            stdout: likewise, an `asyncio.StreamReader`.
+            stderr: likewise; `STDOUT` for where stdout goes.
+            limit: how much the readers buffer before they pause the program.
+            options: the keywords of `subprocess.Popen` that asyncio takes, but for `preexec_fn` and
+                `restore_signals=False`; and options of `spawn`.
+
+        Returns:
+            An `asyncio.subprocess.Process`.
+
+        Raises:
+            UnsupportedLoopError: trio runs, which has no such streams; use `run` or `spawn`.
+            ValueError: a keyword that asyncio refuses, as text=True.
+            SpawnError: as `spawn`; each is the OSError that asyncio raises.
+
+        Cancellation:
+            The process is killed and reaped before the cancellation leaves.
+
+        Thread safety: loop thread only.
+
+        Source: `asyncio.create_subprocess_exec`
+        """
+        from aiopip._process import create
+
+        core = self._open()
+        return await create(
+            core, exec_command(program, args, options), stdin, stdout, stderr, limit
+        )
+
+    async def create_subprocess_shell(
+        self,
+        cmd: str | bytes,
+        stdin: Stdio = None,
+        stdout: Stdio = None,
+        stderr: Stdio = None,
+        limit: int = 2**16,
+        **options: Any,
+    ) -> Process:
+        """Run a command by /bin/sh as `asyncio.create_subprocess_shell` does.
+
+        All else is as with `create_subprocess_exec`; `executable` is another shell.
+
+        Args:
+            cmd: the command; quote what comes from others (`shlex.quote`).
+            stdin: as there.
+            stdout: as there.
+            stderr: as there.
+            limit: as there.
+            options: as there.
+        """
+        from aiopip._process import create
+
+        core = self._open()
+        return await create(core, shell_command(cmd, options), stdin, stdout, stderr, limit)
 
     def task_group(self, *, grace_s: float | None = None) -> TaskGroup:
         """Tasks that live no longer than a block: `async with root.task_group() as group:`.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from aiopip._options import RareOptions
 from aiopip._pipes import Pipes
-from aiopip._request import pack
+from aiopip._request import SpawnFlags, pack
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,6 +39,10 @@ class SpawnOptions(PlainOptions, total=False):
     stderr: Stdio
 
 
+TASKS_ONLY = frozenset({"entry", "arg", "share", "stack_bytes", "stopped"})
+"""Options that say how a program runs as a task: one that cannot be a task has no use for them."""
+
+
 async def spawn(
     core: Core,
     member: Member | None,
@@ -64,3 +69,29 @@ async def spawn(
     with Pipes(program, stdin, stdout, stderr) as pipes:
         request = pack(program, args, stdio=pipes.stdio, max_tasks=core.max_tasks, **options)
         return await core.spawn(request, pipes, member)
+
+
+async def start(
+    core: Core,
+    member: Member | None,
+    program: StrOrBytesPath,
+    args: tuple[StrOrBytesPath, ...],
+    pipes: Pipes,
+    **options: Unpack[PlainOptions],
+) -> Task:
+    """Start a program for the caller alone, who waits for its end: no `wait_any` is given it.
+
+    One that cannot be a task runs in a process of its own, unless an option is for tasks only.
+
+    Args:
+        core: the Root's.
+        member: what it is in a group, if it is of any.
+        program: what to start.
+        args: its arguments.
+        pipes: its pipes.
+        options: those of `Root.spawn`.
+    """
+    request = pack(program, args, stdio=pipes.stdio, max_tasks=core.max_tasks, **options)
+    if not any(value for option, value in options.items() if option in TASKS_ONLY):
+        request = dataclasses.replace(request, flags=request.flags | SpawnFlags.EXEC)
+    return await core.spawn(request, pipes, member, awaited=True)

@@ -191,6 +191,10 @@ def spawn_error(failed: Failed, program: str, path_list: str | None) -> SpawnErr
 def _program(failed: Failed, program: str) -> SpawnError:
     if failed.error == errno.EACCES:
         return NotExecutableError(program, "no permission to reach it, or to execute it")
+    if failed.error == errno.ENOEXEC:
+        return BadProgramError(program, "the kernel knows no such format, and it has no #! line")
+    if failed.error == errno.E2BIG:
+        return ArgumentsTooLongError(program)
     why = os.strerror(failed.error)
     return blend(SpawnError, failed.error)(failed.error, program, why, failed.detail or program)
 

@@ -45,6 +45,7 @@ class TaskState:
         shared: whether it is in the Root's address space, as far as is known.
         loaded: whether the preloaded library has reported in, None while that is unknown.
         collected: whether its status has been reported to somebody.
+        awaited: whether who has started it waits for its end, so that no `wait_any` is given it.
         end_order: the how manieth end of the Root this was.
         waiters: the pending `wait()`s.
         reporting: how many of them were woken by the end and have not run since.
@@ -56,6 +57,7 @@ class TaskState:
     """
 
     __slots__ = (
+        "awaited",
         "collected",
         "early",
         "end_order",
@@ -93,6 +95,7 @@ class TaskState:
         self.loaded: bool | None = None
         self.shared = True
         self.collected = False
+        self.awaited = False
         self.end_order = 0
         self.waiters: list[Future[None]] = []
         self.reporting = 0

@@ -237,6 +237,11 @@ class Task(Process):
         """Send the task's process group a signal, for `Root.signal_group`; internal."""
         self._core.kill_group(self._state, signal)
 
+    @property
+    def state(self) -> TaskState:
+        """What its Root knows of it; internal."""
+        return self._state
+
     def belongs_to(self, core: object) -> bool:
         """Whether it is a task of the Root with this core; internal."""
         return self._core is core

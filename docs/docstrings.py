@@ -48,6 +48,7 @@ FACTS = {
     ),
     "TaskEndedError": ("worker", 3),
     "TasksAliveError": (2,),
+    "UnsupportedLoopError": (),
     "WrongThreadError": (),
 }
 

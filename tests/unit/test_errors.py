@@ -27,6 +27,7 @@ SAMPLES: list[AiopipError] = [
     aiopip.WorkerDiedError("worker 3 died"),
     aiopip.NotInitializedError(),
     aiopip.NotPermittedError("no"),
+    aiopip.UnsupportedLoopError(),
     aiopip.RootBusyError(),
     aiopip.SlotBusyError(None, 4),
     aiopip.SlotBusyError(3, 4),
