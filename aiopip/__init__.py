@@ -30,6 +30,7 @@ from aiopip._errors import (  # noqa: E402  the check comes before the extension
     TaskEndedError,
     TaskFailed,
     TasksAliveError,
+    TaskTimeoutError,
     UnsupportedLoopError,
     WorkerDiedError,
     WouldBlock,
@@ -51,6 +52,7 @@ from aiopip._options import Share  # noqa: E402
 from aiopip._pipes import ReceivePipe, SendPipe  # noqa: E402
 from aiopip._region import Region  # noqa: E402
 from aiopip._root import Root  # noqa: E402
+from aiopip._run import Completed  # noqa: E402
 from aiopip._signals import SignalStream  # noqa: E402
 from aiopip._spawn_errors import (  # noqa: E402
     ArgumentsTooLongError,
@@ -82,6 +84,7 @@ __all__ = [
     "BadProgramError",
     "CallError",
     "ClosedError",
+    "Completed",
     "Continued",
     "DeadlockError",
     "EntryNotFoundError",
@@ -126,6 +129,7 @@ __all__ = [
     "TaskEndedError",
     "TaskFailed",
     "TaskGroup",
+    "TaskTimeoutError",
     "TasksAliveError",
     "ThisTask",
     "UnsupportedLoopError",

@@ -12,6 +12,7 @@
     `-- CallError                      OSError; also the subclass of OSError that its errno has
         |-- NotInitializedError        EPERM         PermissionError
         |-- NotPermittedError          EPERM         PermissionError
+        |-- TaskTimeoutError           ETIMEDOUT     TimeoutError
         |-- RootBusyError              EBUSY
         |-- SlotBusyError              EBUSY
         |-- AlreadyExportedError       EBUSY
@@ -313,6 +314,28 @@ class NotPermittedError(CallError, PermissionError):
     def __init__(self, what: str, filename: str | None = None) -> None:
         """Take the sentence that says what is not allowed, and why."""
         super().__init__(errno.EPERM, what, filename)
+
+
+class TaskTimeoutError(CallError, TimeoutError):
+    """What `run` has started did not end in time, and was killed (ETIMEDOUT).
+
+    Attributes:
+        program: what was started, as it was given.
+        timeout_s: the time that it had.
+        stdout: what it had written to its stdout by then; None when that was no pipe of ours.
+        stderr: likewise.
+    """
+
+    def __init__(
+        self, program: str, timeout_s: float, stdout: bytes | None, stderr: bytes | None
+    ) -> None:
+        """Take the program, its time, and what it wrote."""
+        text = f"{program!r} did not end within {timeout_s:g} s, and was killed"
+        super().__init__(errno.ETIMEDOUT, f"{text}{_last_lines(stderr or b'')}")
+        self.program = program
+        self.timeout_s = timeout_s
+        self.stdout = stdout
+        self.stderr = stderr
 
 
 class RootBusyError(CallError):

@@ -20,7 +20,8 @@ from aiopip._group import TaskGroup
 from aiopip._lifetime import close_core, open_core
 from aiopip._options import Share
 from aiopip._popen import exec_command, shell_command
-from aiopip._spawn import spawn
+from aiopip._run import Completed, run
+from aiopip._spawn import SpawnOptions, spawn
 from aiopip._task import Task
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self, Unpack
 
     from aiopip._descriptors import FileOrDescriptor, Stdio
     from aiopip._events import EventStream
@@ -308,6 +309,53 @@ class Root:
             process_group=process_group,
             stopped=stopped,
             **rare,
+        )
+
+    async def run(
+        self,
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        input: Buffer | None = None,  # noqa: A002  subprocess.run's
+        check: bool = True,
+        timeout_s: float | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> Completed:
+        """Run a program to its end, and give what it wrote.
+
+        It is started as by `spawn`, but its stdout and stderr are pipes by default, and what cannot
+        be a task runs all the same, as with `create_subprocess_exec`.  Its input is fed and both
+        outputs are received at once, all of them into memory.  As `subprocess.run` does, it waits
+        for the ends of the pipes: for what the program has left running with them, too.
+
+        Args:
+            program: what to start.
+            args: its arguments, from argv[1] on.
+            input: bytes for its stdin, which is a pipe then; a program that does not read all of it
+                is no error.
+            check: whether a status other than 0 is an error.
+            timeout_s: seconds from the call to the end; behind them the program is killed.
+            options: those of `spawn`.
+
+        Returns:
+            The status, and what it wrote.
+
+        Raises:
+            TaskFailed: it ended with another status than 0, with `check`; what it wrote is there.
+            TaskTimeoutError: it did not end in time (ETIMEDOUT, TimeoutError); what it wrote until
+                then is there.
+            InvalidArgumentError: `input` and `stdin` are both given.
+            SpawnError: as `spawn`.
+
+        Cancellation:
+            The program is killed and reaped before the cancellation leaves.
+
+        Thread safety: loop thread only.
+
+        Source: `subprocess.run`, `anyio.run_process`
+        """
+        core = self._open()
+        return await run(
+            core, program, args, input=input, check=check, timeout_s=timeout_s, **options
         )
 
     async def create_subprocess_exec(

@@ -47,6 +47,7 @@ FACTS = {
         b"out of paper\n",
     ),
     "TaskEndedError": ("worker", 3),
+    "TaskTimeoutError": ("make", 60, None, None),
     "TasksAliveError": (2,),
     "UnsupportedLoopError": (),
     "WrongThreadError": (),

@@ -37,7 +37,7 @@ MEMBERS = {
     "Region": "address cast close closed dtype nbytes readonly shape source strides view",
     "RemoteRoot": "pid",
     "Root": "__aenter__ abort create_subprocess_exec create_subprocess_shell events export "
-    "kill_all max_tasks named_import named_import_nowait signal_group spawn statistics "
+    "kill_all max_tasks named_import named_import_nowait run signal_group spawn statistics "
     "task_group tasks wait_any wait_any_nowait",
     "SendPipe": "aclose closed fileno send",
     "SignalStream": "close",

@@ -27,6 +27,7 @@ SAMPLES: list[AiopipError] = [
     aiopip.WorkerDiedError("worker 3 died"),
     aiopip.NotInitializedError(),
     aiopip.NotPermittedError("no"),
+    aiopip.TaskTimeoutError("sort", 1.5, b"out", b"why\n"),
     aiopip.UnsupportedLoopError(),
     aiopip.RootBusyError(),
     aiopip.SlotBusyError(None, 4),
