@@ -127,6 +127,53 @@ async def test_new_session(api: Subprocesses) -> None:
     await process.wait()
 
 
+async def test_process_group(api: Subprocesses) -> None:
+    api.without_uvloops("it knows no process groups")
+    if sys.version_info < (3, 11) and api.whose == "asyncio":
+        pytest.skip("process_group is Python 3.11's")
+    process = await api.exec("sleep", "1000", process_group=0)
+    assert os.getpgid(process.pid) == process.pid
+    assert os.getsid(process.pid) == os.getsid(0)
+    process.kill()
+    await process.wait()
+
+
+async def test_umask(api: Subprocesses) -> None:
+    api.without_uvloops("it knows no umask")
+    assert await api.output("sh", "-c", "umask", umask=0o027) == b"0027\n"
+
+
+async def test_descriptors_that_are_passed(api: Subprocesses) -> None:
+    reader, writer = os.pipe()
+    try:
+        line = f"echo passed >/proc/self/fd/{writer}"
+        assert await api.output("sh", "-c", line, pass_fds=[writer]) == b""
+        assert os.read(reader, 100) == b"passed\n"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+async def test_inheritable_descriptors_without_close_fds(api: Subprocesses) -> None:
+    inherited, other = os.pipe()
+    os.set_inheritable(inherited, True)
+    line = f"ls -d /proc/self/fd/{inherited} /proc/self/fd/{other} 2>/dev/null; true"
+    try:
+        listed = await api.output("sh", "-c", line, close_fds=False)
+        assert listed == f"/proc/self/fd/{inherited}\n".encode()
+    finally:
+        os.close(inherited)
+        os.close(other)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be others")
+async def test_user_and_groups(api: Subprocesses) -> None:
+    api.without_uvloops("it takes numbers only, and no further groups")
+    who = {"user": 65534, "group": 65533, "extra_groups": [7, 8]}
+    line = "id -u; id -g; id -G"
+    assert await api.output("sh", "-c", line, cwd="/", **who) == b"65534\n65533\n65533 7 8\n"
+
+
 # Shell
 
 

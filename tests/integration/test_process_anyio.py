@@ -93,8 +93,9 @@ async def test_cancelled_block_kills(spawn: Open) -> None:
 
 
 async def test_cancelled_while_the_block_waits_for_the_end(spawn: Open) -> None:
+    process = await spawn("sleep", "1000")
     with anyio.move_on_after(0.05) as scope:
-        async with await spawn("sleep", "1000") as process:
+        async with process:
             pass
     assert scope.cancelled_caught
     assert process.returncode == -signal.SIGKILL

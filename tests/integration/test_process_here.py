@@ -150,6 +150,28 @@ async def test_set_uid_program_gets_its_user(root: aiopip.Root, tmp_path: Path) 
 
 
 @on_asyncio
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be others")
+async def test_another_users_program_is_kept_apart(root: aiopip.Root) -> None:
+    """It would have all of our memory, which is not what `user` is given for."""
+    process = await root.create_subprocess_exec("cat", stdin=PIPE, user=65534, group=65534, cwd="/")
+    (task,) = root.tasks.values()
+    assert not task.shared
+    await process.communicate(b"x")
+    assert process.returncode == 0
+    with pytest.raises(FileNotFoundError):
+        await root.create_subprocess_exec("no-such-program-here", user=65534, env={"PATH": "/bin"})
+
+
+@on_asyncio
+async def test_what_asyncio_takes_and_we_do_not(root: aiopip.Root) -> None:
+    refused: dict[str, Any] = {"preexec_fn": print, "restore_signals": False, "entry": "main"}
+    for keyword, value in refused.items():
+        with pytest.raises(aiopip.InvalidArgumentError, match=keyword):
+            await root.create_subprocess_exec("true", **{keyword: value})
+    await still_works(root)
+
+
+@on_asyncio
 async def test_signals_reach_them(root: aiopip.Root, odd_program: dict[str, Path]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         process = await root.create_subprocess_exec(
