@@ -155,10 +155,12 @@ class _Child:
 
 
 class _Stdin:
-    """A pipe's transport that takes what is written when it is closed, for nobody.
+    """A pipe's transport with two habits of asyncio's that uvloop's has not.
 
-    asyncio's do, and `drain()` and `communicate()` count on it; uvloop's raises RuntimeError, and
-    is closed as soon as the program has closed its end.
+    It takes what is written when it is closed, for nobody: `drain()` and `communicate()` count on
+    it.  uvloop's raises RuntimeError, and is closed as soon as the program has closed its end.  And
+    the end of the input closes it, when all has been written: uvloop's calls shutdown(2), which is
+    for sockets.
     """
 
     def __init__(self, pipe: Any) -> None:
@@ -175,8 +177,7 @@ class _Stdin:
         self.write(b"".join(lines))
 
     def write_eof(self) -> None:
-        if not self._pipe.is_closing():
-            self._pipe.write_eof()
+        self._pipe.close()
 
 
 class _Transport(BaseSubprocessTransport):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,3 +58,10 @@ async def ended(process: Process) -> int:
     await process.communicate()
     assert process.returncode is not None
     return process.returncode
+
+
+async def broken(process: Process) -> None:
+    """Take note that the stdin of a process was broken; Python 3.10 complains if nobody does."""
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        await process.stdin.wait_closed()

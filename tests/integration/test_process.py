@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from integration.subprocesses import ONLY_ASYNCIO, OURS_AND_THEIRS, Subprocesses, communicate, ended
+from integration.subprocesses import (
+    ONLY_ASYNCIO,
+    OURS_AND_THEIRS,
+    Subprocesses,
+    broken,
+    communicate,
+    ended,
+)
 from loops import only
 from support import DEADLINE_S, is_gone, until
 
@@ -335,6 +342,7 @@ async def test_input_that_nobody_reads(api: Subprocesses) -> None:
         process = await api.shell(line, stdin=PIPE)
         await process.communicate(MEBIBYTE)
         assert process.returncode == 0, line
+        await broken(process)
 
 
 async def test_input_that_nobody_reads_breaks_the_writer(api: Subprocesses) -> None:
@@ -352,6 +360,7 @@ async def test_input_that_nobody_reads_breaks_the_writer(api: Subprocesses) -> N
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
         await asyncio.wait_for(write(), DEADLINE_S)
     assert await process.wait() == 0
+    await broken(process)
 
 
 async def test_dialogue(api: Subprocesses) -> None:
@@ -376,6 +385,17 @@ async def test_end_of_input(api: Subprocesses) -> None:
     process.stdin.write_eof()
     out, _ = await process.communicate()
     assert out.split() == [b"10"]
+
+
+async def test_end_of_much_input(api: Subprocesses) -> None:
+    """It comes behind all that has been written."""
+    process = await api.exec("wc", "-c", stdin=PIPE, stdout=PIPE)
+    assert process.stdin is not None
+    process.stdin.write(MEBIBYTE)
+    process.stdin.write_eof()
+    assert process.stdout is not None
+    assert (await process.stdout.read()).split() == [b"%d" % len(MEBIBYTE)]
+    assert await process.wait() == 0
 
 
 async def test_closed_stdin_says_so(api: Subprocesses) -> None:
@@ -528,8 +548,7 @@ async def test_cancelled_wait_changes_nothing(api: Subprocesses) -> None:
 
 
 async def test_cancelled_communicate_leaves_it_running(api: Subprocesses) -> None:
-    process = await api.exec("cat", stdin=PIPE, stdout=PIPE)
-    assert process.stdin is not None
+    process = await api.exec("sleep", "1000", stdout=PIPE, stderr=PIPE)
     talking = asyncio.ensure_future(process.communicate())
     await asyncio.sleep(0.01)
     talking.cancel()
@@ -537,7 +556,6 @@ async def test_cancelled_communicate_leaves_it_running(api: Subprocesses) -> Non
         await talking
     assert process.returncode is None
     process.kill()
-    process.stdin.close()
     assert await ended(process) == -signal.SIGKILL
 
 

@@ -115,8 +115,9 @@ async def test_terminate_and_kill(spawn: Open) -> None:
             assert await process.wait() == -number
 
 
-async def test_input_that_nobody_reads(spawn: Open) -> None:
-    async with await spawn("true", stdin=PIPE) as process:
+async def test_input_that_nobody_reads(root: aiopip.Root) -> None:
+    """Of anyio's own the first send() may say nothing, on asyncio."""
+    async with await root.spawn("true", stdin=PIPE) as process:
         assert process.stdin is not None
         await process.wait()
         with pytest.raises(anyio.BrokenResourceError):
