@@ -65,7 +65,8 @@ class PrivilegedProgramError(SpawnError, NotPermittedError):
         """Take the program."""
         why = (
             "it has the set-uid or set-gid bit or file capabilities, and a task shares this "
-            "process's memory; run it with asyncio.create_subprocess_exec"
+            "process's memory; run it by root.run or root.create_subprocess_exec, in a "
+            "process of its own"
         )
         SpawnError.__init__(self, errno.EPERM, program, why, program)
 
@@ -92,8 +93,8 @@ class NotPieError(BadProgramError):
         why = (
             "it is linked at a fixed address (ET_EXEC); compile and link it as a "
             "position-independent executable (pipcc, or gcc -fPIE -pie); one that is not yours to "
-            "compile, as the system's are not, runs as an ordinary process: "
-            "asyncio.create_subprocess_exec"
+            "compile, as the system's are not, runs in a process of its own: "
+            "root.run, root.create_subprocess_exec"
         )
         super().__init__(program, why if libpython is None else _why_no_python(libpython))
 

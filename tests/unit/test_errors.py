@@ -156,7 +156,7 @@ def test_failure_has_its_class_and_errno(
     ("failure", "number", "says"),
     [
         (Failure.NOT_PIE, errno.ENOEXEC, "-fPIE -pie"),
-        (Failure.NOT_PIE, errno.ENOEXEC, "asyncio.create_subprocess_exec"),
+        (Failure.NOT_PIE, errno.ENOEXEC, "root.create_subprocess_exec"),
         (Failure.LIBPYTHON, errno.ENOEXEC, "--enable-shared"),
         (Failure.MAPPINGS, errno.ENOMEM, "vm.max_map_count"),
         (Failure.MAPPINGS, errno.ENOMEM, "64531 of 65530"),
