@@ -3,7 +3,7 @@
 #
 #   PYTHON  the interpreter to make the environment with   (python3)
 #   VENV    the environment                                (.venv)
-#   ARGS    more arguments for pytest
+#   ARGS    more arguments for pytest, or for the bench
 #   WORKERS how many tests run at once                     (2)
 
 PYTHON ?= python3
@@ -25,13 +25,13 @@ TEST_PYTHONS := $(BIN)/python tools/test-pythons $(BUILD)/pythons dist/aiopip-*.
 # Folders too, so that a removed file counts as a change.
 SOURCES := pyproject.toml aiopip_cli.py meson.build meson.options README.md LICENSE \
 	$(shell find native aiopip -name __pycache__ -prune -o ! -path 'native/tests*' -print)
-C_SOURCES = $(shell find native examples tests -name '*.[ch]')
+C_SOURCES = $(shell find bench native examples tests -name '*.[ch]')
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo test test-pythons stress docs lint format wheel clean
+.PHONY: help install demo test test-pythons stress bench docs lint format wheel clean
 help:
-	@echo "make demo | test | test-pythons | stress | docs | lint | format | wheel | clean"
+	@echo "make demo | test | test-pythons | stress | bench | docs | lint | format | wheel | clean"
 
 $(CREATED):
 	@tools/make-venv "$(PYTHON)" "$(VENV)"
@@ -70,6 +70,10 @@ test-pythons: $(WHEEL)
 
 stress: $(INSTALLED) $(GROUP)test
 	$(BIN)/pytest -m stress --timeout 3600 $(or $(ARGS),tests)
+
+# How fast it is, beside others; what README.md shows of it: make bench ARGS=--readme.
+bench: $(INSTALLED) $(GROUP)bench
+	$(BIN)/python -m bench $(ARGS)
 
 docs: $(INSTALLED) $(GROUP)docs
 	$(BIN)/sphinx-build -W --keep-going -n -q docs $(BUILD)/docs

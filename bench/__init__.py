@@ -1,0 +1,27 @@
+"""How fast aiopip starts processes, beside all others that do: `python -m bench --help`.
+
+    __main__    the command line
+    catalogue   what is measured with whom, how often
+    runner      rounds of fresh processes, in turn
+    worker      such a process: one quantity with one peer
+    quantities  what is measured, a module each
+    peers       ways to start a process, a module each
+    programs    what they start, and the peers that are written in C
+    results     what comes out: medians, ratios, JSON
+    goals       what is to be reached
+    report      tables: on the terminal, and in the README
+
+Nothing here is part of the package.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+BUILD = CHECKOUT / "build" / "bench"
+"""Where programs, libraries and results go."""
+
+# `python -m bench` has the checkout in front of sys.path, and the aiopip there is not built.
+sys.path.sort(key=lambda path: Path(path).resolve() == CHECKOUT)

@@ -1,0 +1,129 @@
+"""What is measured with whom: the cases of `make bench`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from bench.params import Params
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LOOPS = ("asyncio", "asyncio-threaded", "uvloop", "anyio", "trio")
+OURS = ("aiopip", "aiopip-uvloop", "aiopip-trio")
+PYTHON = (*OURS, *LOOPS, "popen", "posix_spawn")
+"""All peers in Python."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Peers that are compared in one thing.
+
+    Attributes:
+        name: QUANTITY or QUANTITY/VARIANT.
+        about: what is done, in a few words, for tables.
+        measure: the one of the quantity's measures that tables show.
+        params: how each process measures.
+        peers: who is compared, in the tables' order.
+        rounds: how many processes each peer gets.
+    """
+
+    name: str
+    about: str
+    measure: str
+    params: Params
+    peers: tuple[str, ...]
+    rounds: int = 5
+
+    @property
+    def quantity(self) -> str:
+        """What is measured: a module of `bench.quantities`."""
+        return self.name.partition("/")[0]
+
+    def quick(self) -> Case:
+        """The same with a tenth of the effort, for development."""
+        fewer = dataclasses.replace(
+            self.params, count=max(2, self.params.count // 10), warm=max(1, self.params.warm // 5)
+        )
+        return dataclasses.replace(self, params=fewer, rounds=1)
+
+
+def _spawn() -> Iterable[Case]:
+    every = (*PYTHON, "c")
+    yield Case(
+        "spawn/zero",
+        "spawn to exit awaited, `return 0`",
+        "us",
+        Params(count=200, warm=20),
+        (*every, "floor"),
+    )
+    yield Case(
+        "spawn/true",
+        "spawn to exit awaited, `/bin/true`",
+        "us",
+        Params(("/bin/true",), count=100, warm=10),
+        every,
+        rounds=3,
+    )
+    yield Case(
+        "spawn/python",
+        "spawn to exit awaited, `python3 -S -c pass`",
+        "us",
+        Params(("python", "-S", "-c", "pass"), count=12, warm=2),
+        every,
+        rounds=3,
+    )
+    yield Case(
+        "spawn/resident",
+        "`return 0`, 1 GiB resident in the parent",
+        "us",
+        Params(count=30, warm=3, resident_bytes=1 << 30),
+        (*every, "floor"),
+        rounds=2,
+    )
+
+
+IN_FLIGHT = (1, 2, 4, 8, 32)
+"""So many at once for aiopip, whose best admission is looked for."""
+
+
+def _throughput() -> Iterable[Case]:
+    for in_flight in IN_FLIGHT:
+        others = (*LOOPS, "popen", "posix_spawn", "c") if in_flight == 32 else ()
+        yield Case(
+            f"throughput/{in_flight}",
+            f"1,000 x `return 0`, {in_flight} in flight",
+            "per_s",
+            Params(count=1000, warm=50, in_flight=in_flight),
+            (*(OURS if others else OURS[:1]), *others),
+            rounds=3,
+        )
+
+
+def _exit() -> Iterable[Case]:
+    yield Case(
+        "exit",
+        "exit to awaited",
+        "us",
+        Params(count=100, warm=10),
+        (*PYTHON, "c"),
+        rounds=3,
+    )
+
+
+CASES = {case.name: case for case in (*_spawn(), *_throughput(), *_exit())}
+
+
+def chosen(names: list[str]) -> list[Case]:
+    """The cases that are named, by themselves or by their quantity; all for no name.
+
+    Raises:
+        ValueError: a name is of none.
+    """
+    quantities = {case.quantity for case in CASES.values()}
+    if unknown := set(names) - quantities - CASES.keys():
+        known = ", ".join(sorted(quantities | CASES.keys()))
+        raise ValueError(f"no case {', '.join(sorted(unknown))}; there are {known}")
+    wanted = set(names) or quantities
+    return [case for case in CASES.values() if {case.name, case.quantity} & wanted]

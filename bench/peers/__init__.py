@@ -1,0 +1,25 @@
+"""Ways to start a process: `PEERS` in Python, `IN_C` as programs of their own."""
+
+from __future__ import annotations
+
+from bench.peers.base import Child, Peer
+from bench.peers.blocking import Popen, PosixSpawn
+from bench.peers.loops import Anyio, Asyncio, AsyncioThreaded, Trio, Uvloop
+from bench.peers.ours import Ours, OursOnTrio, OursOnUvloop
+
+__all__ = ["ABOUT", "IN_C", "PEERS", "Child", "Peer"]
+
+PEERS: dict[str, type[Peer]] = {
+    peer.name: peer
+    for peer in (
+        *(Ours, OursOnUvloop, OursOnTrio),
+        *(Asyncio, AsyncioThreaded, Uvloop, Anyio, Trio),
+        *(Popen, PosixSpawn),
+    )
+}
+
+IN_C = {"c": "C posix_spawn", "floor": "C clone(CLONE_VM)"}
+"""The names and descriptions of those that are programs: `children.c`, `floor.c`."""
+
+ABOUT = {name: peer.about for name, peer in PEERS.items()} | IN_C
+"""What tables call them."""

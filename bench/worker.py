@@ -1,0 +1,32 @@
+"""A fresh process that measures one quantity with one peer.
+
+    python -m bench.worker QUANTITY PEER PARAMS
+
+PARAMS are those of `Params`, as JSON; so is what it prints, `Samples`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+
+import anyio
+
+from bench.params import Params
+from bench.peers import PEERS
+from bench.quantities import QUANTITIES
+
+
+def main(quantity: str, name: str, params: str) -> None:
+    """Measure, and print the samples."""
+    peer = PEERS[name]()
+    fields = json.loads(params)
+    fields["program"] = tuple(fields["program"])
+    measure = partial(QUANTITIES[quantity].measure, peer, Params(**fields))
+    samples = anyio.run(measure, backend=peer.backend, backend_options=peer.options)
+    print(json.dumps(samples))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,85 @@
+"""The bench measures: each quantity with each peer, two samples each."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+
+LOOPS = ("asyncio", "asyncio-threaded", "uvloop", "anyio", "trio")
+PEERS = ("aiopip", "aiopip-uvloop", "aiopip-trio", *LOOPS, "popen", "posix_spawn")
+IN_C = ("c", "floor")
+
+MEASURED_IN_C = ("spawn/zero", "throughput/32", "exit")
+
+EVERY_QUANTITY = """
+import sys
+from bench import catalogue, worker
+params = '{"program": ["zero"], "count": 2, "warm": 1, "in_flight": 2, "alive": 2}'
+cases = {case.quantity for case in catalogue.CASES.values() if sys.argv[1] in case.peers}
+for quantity in sorted(cases):
+    worker.main(quantity, sys.argv[1], params)
+"""
+"""One process for all of them, to be quick."""
+
+
+def run(*line: str) -> str:
+    """Run Python in the checkout, where the bench is, and give what it writes."""
+    done = subprocess.run(
+        [sys.executable, *line], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def sane(samples: list[Any]) -> bool:
+    """Whether they are numbers that can have been measured."""
+    return all(isinstance(one, int | float) and one >= 0 for one in samples)
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_peer_measures_each_quantity(peer: str) -> None:
+    lines = run("-c", EVERY_QUANTITY, peer).splitlines()
+    measured: list[dict[str, list[float]]] = [json.loads(line) for line in lines]
+    assert len(measured) >= 3
+    for samples in measured:
+        assert samples
+        assert all(1 <= len(numbers) <= 2 for numbers in samples.values())
+        assert all(map(sane, samples.values()))
+
+
+def test_programs_in_c_measure(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    options = ("--peers", ",".join(IN_C), "--rounds", "1", "--count", "2", "--json", str(file))
+    printed = run("-m", "bench", *MEASURED_IN_C, *options)
+    results: dict[str, Any] = json.loads(file.read_text())
+    assert results["cases"].keys() == set(MEASURED_IN_C)
+    for peers in results["cases"].values():
+        assert peers.keys() <= set(IN_C)
+        for measures in peers.values():
+            for summary in measures.values():
+                assert sane([summary["median"], summary["p99"], *summary["rounds"]])
+                assert summary["least"] <= summary["median"] <= summary["p99"]
+    assert results["machine"]["kernel"] in printed
+    assert "C posix_spawn" in printed
+
+
+def test_list_names_the_peers() -> None:
+    peers = run("-m", "bench", "--list").partition("| peer")[2]
+    names = re.findall(r"^\| ([\w-]+) ", peers, re.MULTILINE)
+    assert [name for name in names if not name.startswith("-")] == [*PEERS, *IN_C]
+
+
+def test_unknown_names_are_refused() -> None:
+    for args in (["sprawn"], ["--peers", "asynchio"]):
+        line = [sys.executable, "-m", "bench", *args]
+        done = subprocess.run(line, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "there are" in done.stderr
