@@ -71,7 +71,7 @@ test-pythons: $(WHEEL)
 stress: $(INSTALLED) $(GROUP)test
 	$(BIN)/pytest -m stress --timeout 3600 $(or $(ARGS),tests)
 
-# How fast it is, beside others; what README.md shows of it: make bench ARGS=--readme.
+# How fast it is, beside others; what the documents show of it: make bench ARGS=--write.
 bench: $(INSTALLED) $(GROUP)bench
 	$(BIN)/python -m bench $(ARGS)
 

@@ -9,7 +9,8 @@
     programs    what they start, and the peers that are written in C
     results     what comes out: medians, ratios, JSON
     goals       what is to be reached
-    report      tables: on the terminal, and in the README
+    report      tables
+    documents   what README.md and docs/performance.md show of them
 
 Nothing here is part of the package.
 """

@@ -4,7 +4,7 @@
     python -m bench spawn exit --peers aiopip,asyncio      some
     python -m bench --quick                                a tenth of it, for development
     python -m bench --list                                 what there is
-    python -m bench --readme                               write the last run's table into README.md
+    python -m bench --write                                write the last run into the documents
 
 Results are printed, and written to build/bench/results.json.
 """
@@ -18,7 +18,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bench import CHECKOUT, machine, readme, report, results, runner
+from bench import documents, machine, report, results, runner
 from bench.catalogue import CASES, Case, chosen
 from bench.peers import ABOUT
 
@@ -35,13 +35,13 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one round, a tenth of the samples")
     parser.add_argument("--json", type=Path, default=results.FILE, help="where results go")
     parser.add_argument("--list", action="store_true", help="say what there is, and exit")
-    parser.add_argument("--readme", action="store_true", help="write the table, and exit")
+    parser.add_argument("--write", action="store_true", help="write the last run, and exit")
     options = parser.parse_args()
     if options.list:
         print(listing())
         return 0
-    if options.readme:
-        readme.write(CHECKOUT / "README.md", report.short(results.read(options.json)))
+    if options.write:
+        documents.write(results.read(options.json))
         return 0
     try:
         cases = [_adapted(case, options) for case in chosen(options.cases)]

@@ -112,7 +112,64 @@ def _exit() -> Iterable[Case]:
     )
 
 
-CASES = {case.name: case for case in (*_spawn(), *_throughput(), *_exit())}
+def _sleeping() -> Iterable[Case]:
+    yield Case(
+        "sleeping",
+        "1,000 sleeping: all started",
+        "spawn_ms",
+        Params(("sleep",), count=1000),
+        (*OURS, *LOOPS, "popen", "posix_spawn", "c"),
+        rounds=2,
+    )
+
+
+ALIVE = (0, 10, 100, 1000)
+"""So many others sleep meanwhile."""
+
+
+def _alive() -> Iterable[Case]:
+    for alive in ALIVE:
+        yield Case(
+            f"alive/{alive}",
+            f"spawn to exit awaited, `return 0`, {alive:,} others alive",
+            "us",
+            Params(count=100, warm=10, alive=alive),
+            ("aiopip", "asyncio", "c"),
+            rounds=3,
+        )
+
+
+def _import() -> Iterable[Case]:
+    for mebibytes, count in ((1, 50), (32, 20), (1024, 2)):
+        size = f"{mebibytes} MiB" if mebibytes < 1024 else "1 GiB"
+        yield Case(
+            f"import/{mebibytes}",
+            f"array of {size} from another process, ready here",
+            "us",
+            Params(count=count, warm=1, size_bytes=mebibytes << 20),
+            ("import", "shared_memory", "pipe"),
+            rounds=2,
+        )
+
+
+def _sections() -> Iterable[Case]:
+    yield Case(
+        "sections",
+        "longest section on the loop's thread, of a spawn and its wait",
+        "longest_us",
+        Params(count=1000, warm=50),
+        ("aiopip", "asyncio", "asyncio-threaded", "anyio"),
+        rounds=1,
+    )
+
+
+CASES = {
+    case.name: case
+    for case in (
+        *(*_spawn(), *_throughput(), *_exit()),
+        *(*_sleeping(), *_alive(), *_import(), *_sections()),
+    )
+}
 
 
 def chosen(names: list[str]) -> list[Case]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from bench.catalogue import IN_FLIGHT
+from bench.catalogue import ALIVE, IN_FLIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +75,39 @@ def _exit_to_bell(results: Results) -> float | None:
     return None if exits is None or bells is None else exits / bells
 
 
+def _reap_to_control(results: Results) -> float | None:
+    reap, bare = (results.median("sleeping", OURS, name) for name in ("reap_ms", "control_reap_ms"))
+    return None if reap is None or bare is None else reap / bare
+
+
+def _own_part(alive: int) -> Callable[[Results], float | None]:
+    """What a spawn takes more with others alive, beyond what the kernel does, of one with none."""
+
+    def value(results: Results) -> float | None:
+        few, many = f"alive/{ALIVE[0]}", f"alive/{alive}"
+        medians = [
+            results.median(case, OURS, name)
+            for name in ("us", "control_us")
+            for case in (few, many)
+        ]
+        taken = [median for median in medians if median is not None]
+        if len(taken) < len(medians):
+            return None
+        alone, among, bare_alone, bare_among = taken
+        return ((among - alone) - (bare_among - bare_alone)) / alone
+
+    return value
+
+
+def _median(case: str, measure: str) -> Callable[[Results], float | None]:
+    return lambda results: results.median(case, OURS, measure)
+
+
+def _section(results: Results) -> float | None:
+    found = results.get("sections", OURS, "longest_us")
+    return None if found is None else found.p99
+
+
 GOALS = (
     Goal("spawn to exit awaited, of asyncio's", 0.40, _ratio("spawn/zero", "asyncio")),
     Goal("spawn to exit awaited, of uvloop's", 0.13, _ratio("spawn/zero", "uvloop")),
@@ -83,4 +116,11 @@ GOALS = (
     Goal("throughput at the best in flight, of C posix_spawn's", 1.0, _best_rate("c"), True),
     Goal("exit to awaited, of a thread's eventfd", 2.0, _exit_to_bell),
     Goal("exit to awaited, of asyncio's", 0.5, _ratio("exit", "asyncio")),
+    Goal("100 alive, what our code adds to a spawn", 0.10, _own_part(100)),
+    Goal("1,000 alive, what our code adds to a spawn", 0.10, _own_part(1000)),
+    Goal("1,000 sleeping, started, of asyncio's", 0.6, _ratio("sleeping", "asyncio", "spawn_ms")),
+    Goal("1,000 sleeping, reaped, of as many bare clones", 1.1, _reap_to_control),
+    Goal("1,000 sleeping, descriptors in the loop", 1, _median("sleeping", "loop_descriptors")),
+    Goal("1,000 sleeping, native threads", 2, _median("sleeping", "threads")),
+    Goal("longest section on the loop's thread, p99", 200, _section, unit=" us"),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench import machine
 from bench.catalogue import CASES
-from bench.goals import GOALS, OURS
+from bench.goals import GOALS
 from bench.peers import ABOUT
 from bench.results import ratio
 
@@ -18,11 +18,24 @@ if TYPE_CHECKING:
 SHORT_PEERS = ("aiopip", "asyncio", "uvloop", "anyio", "trio", "c")
 """The columns of the README's table."""
 
-SHORT_CASES = (
-    *("spawn/zero", "spawn/true", "spawn/python", "spawn/resident"),
-    *("throughput/32", "exit"),
-)
-"""Its rows."""
+SHORT_ROWS = {
+    ("spawn/zero", "us"): "spawn to exit awaited, `return 0`",
+    ("spawn/true", "us"): "the same, `/bin/true`",
+    ("spawn/python", "us"): "the same, `python3 -S -c pass`",
+    ("spawn/resident", "us"): "`return 0`, 1 GiB resident in the parent",
+    ("throughput/32", "per_s"): "1,000 x `return 0`, 32 in flight",
+    ("exit", "us"): "exit to awaited",
+    ("sleeping", "spawn_ms"): "1,000 that sleep: all started",
+    ("sleeping", "reap_ms"): "1,000 that sleep: killed and reaped",
+    ("sections", "longest_us"): "longest time that the loop stands still",
+}
+"""Its rows, by case and measure."""
+
+CONTROLS = {
+    "control_us": "a bare clone in as many mappings",
+    "import_us": "aiopip, import of what is exported",
+}
+"""What rows of measures are called that are not a case's own."""
 
 UNITS = {"us": "us", "ms": "ms", "s": "s", "kib": "KiB"}
 
@@ -36,28 +49,52 @@ def full(results: Results) -> str:
 
 
 def _case(results: Results, name: str) -> str:
-    """A table a measure: its peers, how they compare with us."""
-    peers, tables = results.cases[name], []
-    measures = dict.fromkeys(measure for found in peers.values() for measure in found)
-    for measure in measures:
-        ours = results.get(name, OURS, measure)
-        rows = []
-        for peer, found in peers.items():
-            if (summary := found.get(measure)) is None:
-                continue
-            times = ratio(summary, ours)
-            rows.append(
-                (
-                    ABOUT.get(peer, peer),
-                    number(summary.median, measure),
-                    number(summary.p99, measure) if summary.count > len(summary.rounds) else "",
-                    "" if times is None else f"{times:.2f}",
-                    f"{summary.count}",
-                )
+    """A table a measure; one for all measures, when a process takes but one sample of each."""
+    peers = results.cases[name]
+    measures = list(dict.fromkeys(measure for found in peers.values() for measure in found))
+    single = all(
+        summary.count == len(summary.rounds)
+        for found in peers.values()
+        for summary in found.values()
+    )
+    if single and len(measures) > 1:
+        tables = [_overview(results, name, measures)]
+    else:
+        tables = [_compared(results, name, measure) for measure in measures]
+    return "\n\n".join([f"{CASES[name].about}:", *tables])
+
+
+def _overview(results: Results, case: str, measures: list[str]) -> str:
+    """The medians of all measures."""
+    rows = [
+        (
+            ABOUT.get(peer, peer),
+            *(number(found[one].median, one) if one in found else "" for one in measures),
+        )
+        for peer, found in results.cases[case].items()
+    ]
+    return table((case, *measures), rows)
+
+
+def _compared(results: Results, case: str, measure: str) -> str:
+    """One measure: how the peers compare with the first of them, which is ours."""
+    peers = results.cases[case]
+    ours = next(iter(peers))
+    rows = []
+    for peer, found in peers.items():
+        if (summary := found.get(measure)) is None:
+            continue
+        times = ratio(summary, results.get(case, ours, measure))
+        rows.append(
+            (
+                ABOUT.get(peer, peer),
+                number(summary.median, measure),
+                number(summary.p99, measure) if summary.count > len(summary.rounds) else "",
+                "" if times is None else f"{times:.2f}",
+                f"{summary.count}",
             )
-        heads = (f"{name} {measure}", "median", "p99", "times aiopip's", "samples")
-        tables.append(f"{CASES[name].about}:\n\n{table(heads, rows)}")
-    return "\n\n".join(tables)
+        )
+    return table((f"{case} {measure}", "median", "p99", "times the first", "samples"), rows)
 
 
 def goals(results: Results) -> list[str]:
@@ -69,14 +106,42 @@ def goals(results: Results) -> list[str]:
 def short(results: Results) -> str:
     """The README's table."""
     rows = []
-    for name in SHORT_CASES:
-        case = CASES[name]
-        values = [results.median(name, peer, case.measure) for peer in SHORT_PEERS]
-        cells = ["" if value is None else number(value, case.measure) for value in values]
+    for (case, measure), about in SHORT_ROWS.items():
+        values = [results.median(case, peer, measure) for peer in SHORT_PEERS]
+        cells = ["" if value is None else number(value, measure) for value in values]
         if any(cells):
-            rows.append((case.about, *cells))
+            rows.append((about, *cells))
     heads = ("median", *(ABOUT[peer] for peer in SHORT_PEERS))
     return f"{table(heads, rows)}\n\n{machine.sentence(results.machine)}."
+
+
+def page(results: Results) -> str:
+    """What docs/performance.md shows: the short table, the goals, and what has a variable."""
+    parts = [short(results)]
+    if verdicts := goals(results):
+        parts.append("\n".join(f"- {line}" for line in verdicts[0].splitlines()))
+    grids = (("throughput", "in flight"), ("alive", "others alive"), ("import", "MiB"))
+    parts += [_grid(results, quantity, about) for quantity, about in grids]
+    return "\n\n".join(filter(None, parts))
+
+
+def _grid(results: Results, quantity: str, about: str) -> str:
+    """A table of a quantity's cases: a column each, and a row a peer and measure."""
+    cases = [name for name in results.cases if name.partition("/")[0] == quantity]
+    rows = {}
+    for peer, measure in dict.fromkeys(
+        (peer, measure)
+        for case in cases
+        for peer, measures in results.cases[case].items()
+        for measure in measures
+    ):
+        label = ABOUT.get(peer, peer) if measure == CASES[cases[0]].measure else CONTROLS[measure]
+        medians = [results.median(case, peer, measure) for case in cases]
+        rows[label] = ["" if one is None else number(one, measure) for one in medians]
+    if not rows:
+        return ""
+    heads = [f"`{quantity}`", *(f"{int(case.partition('/')[2]):,} {about}" for case in cases)]
+    return table(heads, [(label, *cells) for label, cells in rows.items()])
 
 
 def number(value: float, measure: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench import CHECKOUT
 from bench.peers import IN_C, PEERS
-from bench.quantities import QUANTITIES
+from bench.quantities import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def run_one(case: Case, peer: str) -> Samples:
         Failed: it exited with another status than 0; what it wrote was shown.
     """
     if peer in IN_C:
-        line = QUANTITIES[case.quantity].in_c(peer, case.params)
+        line = COMMANDS[case.quantity](peer, case.params)
     else:
         params = json.dumps(dataclasses.asdict(case.params))
         line = [sys.executable, "-m", "bench.worker", case.quantity, peer, params]

@@ -21,9 +21,7 @@ from bench.quantities import QUANTITIES
 def main(quantity: str, name: str, params: str) -> None:
     """Measure, and print the samples."""
     peer = PEERS[name]()
-    fields = json.loads(params)
-    fields["program"] = tuple(fields["program"])
-    measure = partial(QUANTITIES[quantity].measure, peer, Params(**fields))
+    measure = partial(QUANTITIES[quantity].measure, peer, Params(**json.loads(params)))
     samples = anyio.run(measure, backend=peer.backend, backend_options=peer.options)
     print(json.dumps(samples))
 

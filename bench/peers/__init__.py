@@ -1,13 +1,14 @@
-"""Ways to start a process: `PEERS` in Python, `IN_C` as programs of their own."""
+"""Who is measured: `PEERS` in Python, `IN_C` as programs of their own."""
 
 from __future__ import annotations
 
-from bench.peers.base import Child, Peer
+from bench.peers.base import Child, Giver, Peer, Starter
 from bench.peers.blocking import Popen, PosixSpawn
+from bench.peers.givers import OursGives, Pipe, SharedMemory
 from bench.peers.loops import Anyio, Asyncio, AsyncioThreaded, Trio, Uvloop
 from bench.peers.ours import Ours, OursOnTrio, OursOnUvloop
 
-__all__ = ["ABOUT", "IN_C", "PEERS", "Child", "Peer"]
+__all__ = ["ABOUT", "IN_C", "PEERS", "Child", "Giver", "Peer", "Starter"]
 
 PEERS: dict[str, type[Peer]] = {
     peer.name: peer
@@ -15,6 +16,7 @@ PEERS: dict[str, type[Peer]] = {
         *(Ours, OursOnUvloop, OursOnTrio),
         *(Asyncio, AsyncioThreaded, Uvloop, Anyio, Trio),
         *(Popen, PosixSpawn),
+        *(OursGives, SharedMemory, Pipe),
     )
 }
 

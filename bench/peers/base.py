@@ -1,4 +1,4 @@
-"""What every way to start a process has to offer."""
+"""What each kind of peer has to offer."""
 
 from __future__ import annotations
 
@@ -25,21 +25,19 @@ class Child(Protocol):
 
 
 class Peer(ABC):
-    """One way to start a process.
+    """Who is measured.
 
     Attributes:
         name: as the command line and the results have it.
         about: in a few words, for tables.
         backend: the kind of event loop, as `anyio.run` names it.
         options: anyio's options for that.
-        blocking: whether its calls block, and the loop stands still meanwhile.
     """
 
     name: str
     about: str
     backend = "asyncio"
     options: dict[str, Any]
-    blocking = False
 
     def __init__(self) -> None:
         self.options = {}
@@ -47,6 +45,16 @@ class Peer(ABC):
     def missing(self) -> str:
         """What this machine lacks for it, empty when nothing."""
         return ""
+
+
+class Starter(Peer):
+    """One way to start a process.
+
+    Attributes:
+        blocking: whether its calls block, and the loop stands still meanwhile.
+    """
+
+    blocking = False
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -56,6 +64,21 @@ class Peer(ABC):
     @abstractmethod
     async def start(self, *line: str) -> Child:
         """Start a program, whose path comes first; its streams are this process's own."""
+
+
+class Giver(Peer):
+    """One way to get an array that another process has computed."""
+
+    @abstractmethod
+    def opened(self, size_bytes: int) -> contextlib.AbstractAsyncContextManager[None]:
+        """Have another process that has such an array of its own, all of it ones."""
+
+    @abstractmethod
+    async def given(self) -> float:
+        """Ask for the array and look at its last item once it is here; that item."""
+
+    def drop(self) -> None:
+        """Give back what `given` has made."""
 
 
 def without(module: str) -> str:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 
-from bench.peers.base import Child, Peer
+from bench.peers.base import Child, Starter
 
 
 class _PopenChild:
@@ -32,7 +32,7 @@ class _SpawnedChild:
         os.kill(self.pid, signal.SIGKILL)
 
 
-class Popen(Peer):
+class Popen(Starter):
     """`subprocess.Popen` and its `wait()`."""
 
     name = "popen"
@@ -43,7 +43,7 @@ class Popen(Peer):
         return _PopenChild(line)
 
 
-class PosixSpawn(Peer):
+class PosixSpawn(Starter):
     """`os.posix_spawn` and `os.waitpid`."""
 
     name = "posix_spawn"

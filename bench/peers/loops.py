@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from bench.peers.base import Child, Peer, without
+from bench.peers.base import Child, Starter, without
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class Asyncio(Peer):
+class Asyncio(Starter):
     """`asyncio.create_subprocess_exec`, with the child watcher that is the default from 3.12 on."""
 
     name = "asyncio"
@@ -50,7 +50,7 @@ class AsyncioThreaded(Asyncio):
         return ""
 
 
-class Uvloop(Peer):
+class Uvloop(Starter):
     """`asyncio.create_subprocess_exec` on uvloop, which starts and awaits children itself."""
 
     name = "uvloop"
@@ -77,7 +77,7 @@ class Anyio(Asyncio):
         return await anyio.open_process(line, stdin=None, stdout=None, stderr=None)
 
 
-class Trio(Peer):
+class Trio(Starter):
     """`trio.lowlevel.open_process`."""
 
     name = "trio"

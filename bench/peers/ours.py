@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from bench.peers.base import Child, Peer, without
+from bench.peers.base import Child, Starter, without
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import aiopip
 
 
-class Ours(Peer):
+class Ours(Starter):
     """`Root.spawn` under asyncio."""
 
     name = "aiopip"

@@ -1,30 +1,41 @@
-"""What is measured: `QUANTITIES`, a module each."""
+"""What is measured: `QUANTITIES`, a module each; `COMMANDS`, what programs measure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.quantities import exits, spawn, throughput
+from bench.quantities import alive, exits, imports, sections, sleeping, spawn, throughput
 
 if TYPE_CHECKING:
-    from bench.params import Params, Samples
-    from bench.peers import Peer
+    from collections.abc import Callable
 
-__all__ = ["QUANTITIES", "Quantity"]
+    from bench.params import Params, Samples
+
+__all__ = ["COMMANDS", "QUANTITIES", "Quantity"]
 
 
 class Quantity(Protocol):
     """A module that measures one quantity."""
 
-    async def measure(self, peer: Peer, params: Params) -> Samples:
-        """Measure it with a peer, in the running loop."""
-
-    def in_c(self, peer: str, params: Params) -> list[str]:
-        """The command line that measures it with one of `peers.IN_C` and prints `Samples`."""
+    async def measure(self, peer: Any, params: Params) -> Samples:
+        """Measure it with a peer, of the kind that it is for, in the running loop."""
 
 
 QUANTITIES: dict[str, Quantity] = {
     "spawn": spawn,
     "throughput": throughput,
     "exit": exits,
+    "sleeping": sleeping,
+    "alive": alive,
+    "import": imports,
+    "sections": sections,
 }
+
+COMMANDS: dict[str, Callable[[str, Params], list[str]]] = {
+    "spawn": spawn.in_c,
+    "throughput": throughput.in_c,
+    "exit": exits.in_c,
+    "sleeping": sleeping.in_c,
+    "alive": alive.in_c,
+}
+"""Each gives the command line that measures it with one of `peers.IN_C` and prints `Samples`."""

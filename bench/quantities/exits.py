@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.params import Params, Samples
-    from bench.peers import Peer
+    from bench.peers import Starter
 
 DELAY_US = 3000
 """How long it lives, for the one who waits to fall asleep first."""
 
 
-async def measure(peer: Peer, params: Params) -> Samples:
+async def measure(peer: Starter, params: Params) -> Samples:
     """One after the other."""
     exits, rings = [], []
     with bell(peer) as rung, _stamp() as (path, stamp):

@@ -9,10 +9,10 @@ from bench.quantities import lines
 
 if TYPE_CHECKING:
     from bench.params import Params, Samples
-    from bench.peers import Peer
+    from bench.peers import Starter
 
 
-async def measure(peer: Peer, params: Params) -> Samples:
+async def measure(peer: Starter, params: Params) -> Samples:
     """One after the other."""
     line = lines.started(params)
     resident = bytearray(b"x") * params.resident_bytes
@@ -22,7 +22,7 @@ async def measure(peer: Peer, params: Params) -> Samples:
     return {"us": samples}
 
 
-async def run_each(peer: Peer, line: list[str], params: Params) -> list[float]:
+async def run_each(peer: Starter, line: list[str], params: Params) -> list[float]:
     """Microseconds of each, without those of the warm-up."""
     samples = []
     for _ in range(params.warm + params.count):

@@ -12,10 +12,10 @@ from bench.quantities import lines
 
 if TYPE_CHECKING:
     from bench.params import Params, Samples
-    from bench.peers import Child, Peer
+    from bench.peers import Child, Starter
 
 
-async def measure(peer: Peer, params: Params) -> Samples:
+async def measure(peer: Starter, params: Params) -> Samples:
     """One number for all of them."""
     line = lines.started(params)
     run = _in_turn if peer.blocking else _at_once
@@ -27,7 +27,7 @@ async def measure(peer: Peer, params: Params) -> Samples:
     return {"per_s": [params.count * 1e9 / took_ns]}
 
 
-async def _at_once(peer: Peer, line: list[str], count: int, in_flight: int) -> None:
+async def _at_once(peer: Starter, line: list[str], count: int, in_flight: int) -> None:
     """By as many coroutines as are to be in flight."""
     left = count
 
@@ -43,7 +43,7 @@ async def _at_once(peer: Peer, line: list[str], count: int, in_flight: int) -> N
             group.start_soon(run)
 
 
-async def _in_turn(peer: Peer, line: list[str], count: int, in_flight: int) -> None:
+async def _in_turn(peer: Starter, line: list[str], count: int, in_flight: int) -> None:
     """For calls that block: whoever was started first is awaited first."""
     running: deque[Child] = deque()
     for _ in range(count):

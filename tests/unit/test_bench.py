@@ -110,26 +110,26 @@ def test_numbers_have_units_and_three_digits(value: float, measure: str, shown: 
 
 
 def test_table_is_written_between_the_markers(tmp_path: Path) -> None:
-    from bench import readme, report
+    from bench import documents, report
 
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nbehind\n")
+    path.write_text(f"before\n{documents.BEGIN}\nold\n{documents.END}\nbehind\n")
     for _ in range(2):
-        readme.write(path, report.short(made(aiopip=[50], c=[100])))
+        documents.put(path, report.short(made(aiopip=[50], c=[100])))
     text = path.read_text()
     assert text.startswith("before\n")
-    assert text.endswith(f"{readme.END}\nbehind\n")
+    assert text.endswith(f"{documents.END}\nbehind\n")
     assert "old" not in text
     assert text.count("50 us") == text.count("100 us") == 1
 
 
 def test_file_without_markers_is_left_alone(tmp_path: Path) -> None:
-    from bench import readme
+    from bench import documents
 
     path = tmp_path / "README.md"
     path.write_text("text\n")
     with pytest.raises(ValueError, match="has no lines"):
-        readme.write(path, "table")
+        documents.put(path, "table")
     assert path.read_text() == "text\n"
 
 
