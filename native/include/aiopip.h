@@ -140,6 +140,7 @@ enum aiopip_event_kind {
     AIOPIP_EVENT_RELEASED,    /* holds of withdrawn exports were given up: aiopip_released() */
     AIOPIP_EVENT_STOPPED,   /* it stopped: wait_status; while the client listens.  Of what comes */
     AIOPIP_EVENT_CONTINUED, /* before the client drains, and of these two, the latest is told */
+    AIOPIP_EVENT_CALLED,    /* somebody has come to the socket of aiopip_heed() */
 };
 
 enum aiopip_event_flags {
@@ -181,8 +182,8 @@ enum aiopip_failure {
 
 struct aiopip_event {
     int32_t kind;        /* enum aiopip_event_kind */
-    int32_t pipid;       /* of RECLAIMED and RELEASED: -1 */
-    uint64_t generation; /* of RECLAIMED and RELEASED: 0 */
+    int32_t pipid;       /* of RECLAIMED, RELEASED and CALLED: -1 */
+    uint64_t generation; /* of RECLAIMED, RELEASED and CALLED: 0 */
     int32_t pid;
     int32_t failure;     /* enum aiopip_failure */
     int32_t error;       /* positive errno */
@@ -401,6 +402,22 @@ AIOPIP_API int aiopip_lock_of_peer(aiopip_peer *peer, uintptr_t lock, enum aiopi
 AIOPIP_API int aiopip_lock_owner(aiopip_peer *peer, uintptr_t lock, int32_t *pipid);
 
 /* ---- Looking in ------------------------------------------------------------------------------- */
+
+/* [start, end) of address space in which memory of a task may be, and no memory of others. */
+struct aiopip_span {
+    uintptr_t start, end;
+};
+
+#define AIOPIP_SPANS 257 /* of a task, at the most */
+
+/* Where all is that a task has mapped, by address: the number of spans.  -ESRCH: it has ended or has
+ * not started. */
+AIOPIP_API int aiopip_spans(aiopip_client *client, int32_t pipid, uint64_t generation,
+                            struct aiopip_span spans[AIOPIP_SPANS]);
+
+/* Have CALLED follow whenever somebody connects to a listening socket, which has to stay open until
+ * the client is closed.  The client accepts until there is nobody. */
+AIOPIP_API int aiopip_heed(aiopip_client *client, int socket);
 
 AIOPIP_API void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *statistics);
 

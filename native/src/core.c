@@ -246,6 +246,7 @@ static int make_client(struct core *core, struct aiopip_client **out)
     client->core = core;
     client->ring_mask = events - 1;
     client->event_fds[SIDE_SPAWNER] = client->event_fds[SIDE_REAPER] = -1;
+    memset(client->heeded, -1, sizeof client->heeded);
     core_lock(core);
     client->next = core->clients;
     core->clients = client;
@@ -256,21 +257,29 @@ static int make_client(struct core *core, struct aiopip_client **out)
     return 0;
 }
 
+int core_fetch(const struct core *core, int descriptor, int self_pidfd)
+{
+    return core->private_descriptors ? (int)sys3(SYS_pidfd_getfd, self_pidfd, descriptor, 0)
+                                     : (int)sys3(SYS_fcntl, descriptor, F_DUPFD_CLOEXEC, 3);
+}
+
 void core_sync_clients(struct core *core, enum core_side side, int self_pidfd)
 {
     core_lock(core);
     for (struct aiopip_client *client = core->clients; client; client = client->next) {
         int theirs = client->event_fds[SIDE_PROCESS];
         if (client->event_fds[side] < 0)
-            client->event_fds[side] = core->private_descriptors
-                                          ? (int)sys3(SYS_pidfd_getfd, self_pidfd, theirs, 0)
-                                          : (int)sys3(SYS_fcntl, theirs, F_DUPFD_CLOEXEC, 3);
+            client->event_fds[side] = core_fetch(core, theirs, self_pidfd);
+        if (side == SIDE_REAPER)
+            reaper_heed(core, client);
     }
     for (struct aiopip_client **at = &core->closing; *at;) {
         struct aiopip_client *client = *at;
         if (client->event_fds[side] >= 0)
             close(client->event_fds[side]);
         client->event_fds[side] = -1;
+        if (side == SIDE_REAPER)
+            reaper_unheed(core, client);
         /* The spawner may not have come to it yet: then another message will follow. */
         if (side == SIDE_REAPER && client->event_fds[SIDE_SPAWNER] < 0) {
             *at = client->next;

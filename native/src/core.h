@@ -32,7 +32,7 @@
 
 /* STARTED or FAILED, EXITED, EXPORTED, STOPPED or CONTINUED: each at most once */
 #define CORE_EVENTS_A_SLOT 4
-#define CORE_EVENTS_A_CLIENT 2 /* RECLAIMED, RELEASED: likewise */
+#define CORE_EVENTS_A_CLIENT 3 /* RECLAIMED, RELEASED, CALLED: likewise */
 
 #define CORE_FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
 #define CORE_LOADING 64      /* tasks whose report may be outstanding, slow ones too */
@@ -57,12 +57,14 @@ struct aiopip_client {
     struct core *core;
     struct aiopip_client *next;
     int event_fds[CORE_SIDES]; /* the one eventfd in each table; -1: not fetched yet */
-    bool needs_kick;           /* events came into an empty ring */
-    bool wants_reclaimed;      /* a spawn found memory in the way; cleared by RECLAIMED */
-    bool release_queued;       /* RELEASED is in the ring */
-    bool listens;              /* wants to hear of stops, continues and exports */
-    uint32_t alive;            /* tasks queued or running */
-    uint32_t head, tail;       /* events [head, tail) wait; never more than the ring holds */
+    int heeded[CORE_SIDES]; /* a socket to which others come, in the reaper's table, too; or -1 */
+    bool needs_kick;        /* events came into an empty ring */
+    bool wants_reclaimed;   /* a spawn found memory in the way; cleared by RECLAIMED */
+    bool release_queued;    /* RELEASED is in the ring */
+    bool call_queued;       /* CALLED is */
+    bool listens;           /* wants to hear of stops, continues and exports */
+    uint32_t alive;         /* tasks queued or running */
+    uint32_t head, tail;    /* events [head, tail) wait; never more than the ring holds */
     uint32_t ring_mask;
     struct queued_event ring[];
 };
@@ -265,6 +267,12 @@ int core_kill(struct core *core, int32_t pipid, int signal);
 /* Tell clients that holds of the root's exports were given up.  Under the lock. */
 void core_post_released(struct core *core);
 
+/* Tell clients that somebody has come to the socket that they heed.  Under the lock. */
+void core_post_called(struct core *core);
+
+/* A copy of one of the process's descriptors in the table of the calling thread, spawner or reaper. */
+int core_fetch(const struct core *core, int descriptor, int self_pidfd);
+
 /* Fetch the eventfds of new clients into a thread's table, close those of closed ones; the reaper,
  * which is the last to do so, frees these. */
 void core_sync_clients(struct core *core, enum core_side side, int self_pidfd);
@@ -298,6 +306,10 @@ void start_task(struct core *core, struct request *request);
 void *spawner_main(void *core);
 void *reaper_main(void *core);
 int reaper_tell(struct core *core, enum reaper_order order, int32_t pipid, int descriptor);
+
+/* looking.c: wait for a client's socket, and no more.  Reaper only, under the lock. */
+void reaper_heed(struct core *core, struct aiopip_client *client);
+void reaper_unheed(struct core *core, struct aiopip_client *client);
 
 /* probing.c: run the probe as the core's first task and leave no trace of it.  0, or the errors of
  * aiopip_open.  Blocks. */
@@ -335,6 +347,8 @@ void window_shrink(const struct control *control, int32_t first_kept, int32_t la
 void window_release(struct control *control);
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);
+size_t window_spans(const struct control *control, int32_t pipid,
+                    struct span spans[SHARED_OUTSIDE + 1]);
 int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t keep_count);
 
 /* reclaim.c: the client has done with the end of a task: its memory is closed, unless an export is to

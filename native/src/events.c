@@ -89,6 +89,15 @@ void core_post_released(struct core *core)
         }
 }
 
+void core_post_called(struct core *core)
+{
+    for (struct aiopip_client *client = core->clients; client; client = client->next)
+        if (client->heeded[SIDE_REAPER] >= 0 && !client->call_queued) {
+            client->call_queued = true;
+            push(client, AIOPIP_EVENT_CALLED, -1, 0);
+        }
+}
+
 void core_settle(struct core *core, int32_t pipid)
 {
     struct slot *slot = core_slot(core, pipid);
@@ -137,6 +146,8 @@ static void deliver(struct aiopip_client *client, const struct queued_event *que
     event->generation = queued->generation;
     if (queued->kind == AIOPIP_EVENT_RELEASED)
         client->release_queued = false;
+    if (queued->kind == AIOPIP_EVENT_CALLED)
+        client->call_queued = false;
     if (queued->pipid < 0)
         return;
     struct slot *slot = core_slot(core, queued->pipid);

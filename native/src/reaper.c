@@ -283,6 +283,13 @@ static bool has_work(const struct reaper *reaper)
             core_now_ns() - reaper->core->tasks[suspect].ended_ns < STOP_WAIT_NS);
 }
 
+static void take_call(struct core *core)
+{
+    core_lock(core);
+    core_post_called(core);
+    core_unlock(core, SIDE_REAPER);
+}
+
 static void watch_ends(struct reaper *reaper)
 {
     struct epoll_event events[EVENTS_AT_ONCE];
@@ -292,6 +299,8 @@ static void watch_ends(struct reaper *reaper)
         for (int i = 0; i < count; i++)
             if (events[i].data.u64 == CONTROL_MARK)
                 take_orders(reaper);
+            else if (events[i].data.u64 == REAPER_CALL_MARK)
+                take_call(reaper->core);
             else
                 reap(reaper, (int32_t)events[i].data.u64);
         if (reaper->unwatched > 0)

@@ -9,6 +9,7 @@
 
 #define NO_TASK (-1)
 #define ORPHANS_MAX 64
+#define REAPER_CALL_MARK (UINT64_MAX - 1) /* in its epoll: a socket that a client heeds */
 
 /* Ended tasks, linked by task->next. */
 struct list {

@@ -232,8 +232,8 @@ static size_t merge_spans(struct span *spans, size_t count)
 /* All that a task may have mapped: its window, and what it wrote down besides.  Entries may overlap
  * (a task killed while it split one): each address is unmapped once, for behind the first time it
  * may belong to somebody else. */
-static size_t all_spans(const struct control *control, int32_t pipid,
-                        struct span spans[SHARED_OUTSIDE + 1])
+size_t window_spans(const struct control *control, int32_t pipid,
+                    struct span spans[SHARED_OUTSIDE + 1])
 {
     const struct task_block *block = control->slots[pipid].block;
     uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
@@ -319,7 +319,7 @@ int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t kee
         from = task->remains;
         count = task->remains_count;
     } else {
-        count = all_spans(control, pipid, all);
+        count = window_spans(control, pipid, all);
     }
     struct span *remains = keep_count ? malloc((keep_count + count) * sizeof *remains) : NULL;
     if (keep_count && !remains)
