@@ -48,8 +48,10 @@ from aiopip._exports import Export  # noqa: E402
 from aiopip._group import TaskGroup  # noqa: E402
 from aiopip._lifetime import current_root  # noqa: E402
 from aiopip._lock import Lock  # noqa: E402
+from aiopip._memory import TaskMemory  # noqa: E402
 from aiopip._options import Share  # noqa: E402
 from aiopip._pipes import ReceivePipe, SendPipe  # noqa: E402
+from aiopip._processes import TaskStatistics  # noqa: E402
 from aiopip._region import Region  # noqa: E402
 from aiopip._root import Root  # noqa: E402
 from aiopip._run import Completed  # noqa: E402
@@ -129,6 +131,8 @@ __all__ = [
     "TaskEndedError",
     "TaskFailed",
     "TaskGroup",
+    "TaskMemory",
+    "TaskStatistics",
     "TaskTimeoutError",
     "TasksAliveError",
     "ThisTask",

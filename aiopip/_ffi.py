@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
         "and leave their folder, which hides what is installed"
     ) from None
 from aiopip._records import (
+    Called,
     Ended,
     Failed,
     Halted,
@@ -52,6 +53,9 @@ PIPID_ROOT = lib.AIOPIP_PIPID_ROOT
 MAX_NDIM = lib.AIOPIP_MAX_NDIM
 LOCK_BYTES = lib.AIOPIP_LOCK_BYTES
 FOREVER = 2**64 - 1
+
+Span = tuple[int, int]
+"""[start, end) of address space: `struct aiopip_span`."""
 
 
 class Word(NamedTuple):
@@ -303,7 +307,7 @@ def _word(word: CData) -> Word:
 class Client:
     """A client of the core, from `open_client` to `close`."""
 
-    __slots__ = ("_client", "_events", "_generation", "_pipid", "_request")
+    __slots__ = ("_client", "_events", "_generation", "_pipid", "_request", "_spans")
 
     def __init__(self, client: CData) -> None:
         self._client = client
@@ -312,6 +316,7 @@ class Client:
         self._request = ffi.new("struct aiopip_spawn_request *")
         self._pipid = ffi.new("int32_t *")
         self._generation = ffi.new("uint64_t *")
+        self._spans = ffi.new("struct aiopip_span[]", lib.AIOPIP_SPANS)
 
     def close(self) -> int:
         """`aiopip_close`.  Blocks for the end of two threads."""
@@ -397,6 +402,16 @@ class Client:
     def peer(self) -> Peer:
         """`aiopip_peer_of_client`: behind `close` no lock can be taken with it."""
         return Peer(lib.aiopip_peer_of_client(self._client))
+
+    def spans(self, pipid: int, generation: int) -> list[Span] | int:
+        """`aiopip_spans`: where a task's memory is, or minus an errno."""
+        into = self._spans
+        count = lib.aiopip_spans(self._client, pipid, generation, into)
+        return count if count < 0 else [(span.start, span.end) for span in into[0:count]]
+
+    def heed(self, socket: int) -> int:
+        """`aiopip_heed`."""
+        return lib.aiopip_heed(self._client, socket)
 
     def statistics(self) -> RootStatistics:
         """`aiopip_get_statistics`."""
@@ -532,6 +547,10 @@ def _released(_event: CData) -> Released:
     return Released()
 
 
+def _called(_event: CData) -> Called:
+    return Called()
+
+
 _DECODERS: dict[int, Callable[[CData], Record]] = {
     lib.AIOPIP_EVENT_STARTED: _started,
     lib.AIOPIP_EVENT_FAILED: _failed,
@@ -541,4 +560,5 @@ _DECODERS: dict[int, Callable[[CData], Record]] = {
     lib.AIOPIP_EVENT_CONTINUED: _continued,
     lib.AIOPIP_EVENT_RECLAIMED: _reclaimed,
     lib.AIOPIP_EVENT_RELEASED: _released,
+    lib.AIOPIP_EVENT_CALLED: _called,
 }

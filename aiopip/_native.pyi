@@ -28,6 +28,7 @@ class Lib:
     AIOPIP_MAX_NDIM: int
     AIOPIP_LOCK_BYTES: int
     AIOPIP_LOCK_WORDS: int
+    AIOPIP_SPANS: int
     AIOPIP_LOCK_TRY: int
     AIOPIP_LOCK_RELEASE: int
     AIOPIP_LOCK_RECOVER: int
@@ -57,6 +58,7 @@ class Lib:
     AIOPIP_EVENT_RELEASED: int
     AIOPIP_EVENT_STOPPED: int
     AIOPIP_EVENT_CONTINUED: int
+    AIOPIP_EVENT_CALLED: int
     AIOPIP_EVENT_LOADED: int
     AIOPIP_EVENT_STATUS_LOST: int
     AIOPIP_EVENT_LEFT: int
@@ -116,6 +118,8 @@ class Lib:
     def aiopip_lock_owner(self, peer: CData, lock: int, pipid: CData) -> int: ...
     def aiopip_hold_check(self, hold: CData, address: int, size_bytes: int) -> int: ...
     def aiopip_hold_release(self, hold: CData) -> None: ...
+    def aiopip_spans(self, client: CData, pipid: int, generation: int, spans: CData) -> int: ...
+    def aiopip_heed(self, client: CData, socket: int) -> int: ...
     def aiopip_get_statistics(self, client: CData, statistics: CData) -> None: ...
 
 ffi: FFI

@@ -118,4 +118,8 @@ class Released(NamedTuple):
     """Somebody gave up what he held of this process's withdrawn exports."""
 
 
-Record = Started | Failed | Ended | Published | Halted | Resumed | Reclaimed | Released
+class Called(NamedTuple):
+    """Somebody has come to the socket that the client heeds."""
+
+
+Record = Started | Failed | Ended | Published | Halted | Resumed | Reclaimed | Released | Called

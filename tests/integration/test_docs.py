@@ -41,8 +41,9 @@ MEMBERS = {
     "task_group tasks wait_any wait_any_nowait",
     "SendPipe": "aclose closed fileno send",
     "SignalStream": "close",
-    "Task": "aclose kill loaded name named_import named_import_nowait pid pipid program resume "
-    "returncode send_signal shared status stderr stdin stdout stop terminate wait wait_nowait",
+    "Task": "aclose kill loaded memory name named_import named_import_nowait pid pipid program "
+    "resume returncode send_signal shared statistics status stderr stdin stdout stop terminate "
+    "wait wait_nowait",
     "TaskGroup": "__aenter__ cancel spawn tasks",
     "ThisTask": "export named_import named_import_nowait named_import_sync pid pipid root signals",
 }

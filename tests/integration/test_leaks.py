@@ -116,11 +116,13 @@ async def test_imports_and_their_views_leave_nothing(
 
 
 async def test_tasks_that_exec_leave_nothing(root: aiopip.Root, program: Programs) -> None:
-    """aiopip_shares."""
+    """aiopip_shares, aiopip_spans."""
 
     async def cycle() -> None:
         task = await root.spawn("sh", "-c", 'exec "$0"', str(program("pause")))
+        assert task.memory().resident_bytes > 0
         await until(lambda: not task.shared)
+        assert task.memory().resident_bytes > 0
         task.kill()
         assert await task.wait() == -9
 
@@ -182,7 +184,7 @@ async def test_exports_and_imports_of_tasks_leave_nothing(root: aiopip.Root) -> 
 
 
 async def test_roots_leave_nothing(program: Programs) -> None:
-    """aiopip_open, _fd, _drain, _statistics, _kill, _abort and _close."""
+    """aiopip_open, _fd, _heed, _drain, _statistics, _kill, _abort and _close."""
 
     async def cycle(how: int) -> None:
         async with clean_root(max_tasks=64) as root:
@@ -234,6 +236,7 @@ def test_every_native_call_appears_in_a_test_of_leaks() -> None:
         "aiopip_close",
         "aiopip_abort",
         "aiopip_fd",
+        "aiopip_heed",
         "aiopip_drain",
         "aiopip_kill",
         "aiopip_get_statistics",
@@ -246,6 +249,7 @@ def test_every_native_call_appears_in_a_test_of_leaks() -> None:
         "aiopip_cancel",
         # In test_tasks_that_exec_leave_nothing:
         "aiopip_shares",
+        "aiopip_spans",
         # In test_imports_and_their_views_leave_nothing:
         "aiopip_acknowledge",
         "aiopip_named_import",

@@ -76,6 +76,7 @@ class FakeClient:
         """Tasks that have ended, and of which no event has been drained: no signal reaches them."""
         self.group_result = 4711
         self.shares_result = 1
+        self.spans_result: list[tuple[int, int]] | int = []
         self.listen_result = 0
         self.close_result = 0
         self.left_after_abort = 0
@@ -143,6 +144,12 @@ class FakeClient:
     def named_import(self, pipid: int, generation: int, name: bytes) -> Hold | int:
         self.calls.append(("import", pipid, name))
         return self.imports.get(name, -errno.EAGAIN)
+
+    def heed(self, socket: int) -> int:
+        return 0
+
+    def spans(self, pipid: int, generation: int) -> list[tuple[int, int]] | int:
+        return self.spans_result
 
     def peer(self) -> Peer:
         return cast("Peer", self.exports)
