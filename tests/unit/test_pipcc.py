@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from aiopip import _cli
-from aiopip._cli import command
+from aiopip import _pipcc
+from aiopip._pipcc import command
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *args: str) -> list[list[str]]:
     ran: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["pipcc", *args])
     monkeypatch.setattr(os, "execvp", lambda _file, line: ran.append(line))
-    _cli.pipcc()
+    _pipcc.pipcc()
     return ran
 
 
@@ -31,7 +31,7 @@ def test_program_is_linked_with_the_library_behind_it() -> None:
     assert "-DPIP_VERSION_MAJOR=2" in line
     assert "-DPIP_VERSION_MINOR=4" in line
     assert line.index("-pie") < line.index("prog.c") < line.index("-laiopip")
-    folder = f"{_cli.package_folder()}/lib"
+    folder = f"{_pipcc.package_folder()}/lib"
     assert line[line.index("-rpath") + 2] == folder
 
 
@@ -74,7 +74,7 @@ def test_all_else_is_handed_to_the_compiler(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("--cflags", "-fPIE -pthread -I"),
         ("--lflags", "-pie -rdynamic -L"),
-        ("--where", _cli.package_folder()),
+        ("--where", _pipcc.package_folder()),
         ("--which", "ccache gcc"),
         ("--help", "usage: pipcc"),
     ],
@@ -90,11 +90,11 @@ def test_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "/no/such/cc")
     monkeypatch.setattr(sys, "argv", ["pipcc", "a.c"])
     with pytest.raises(SystemExit, match=r"/no/such/cc.*No such file.*CC"):
-        _cli.pipcc()
+        _pipcc.pipcc()
 
 
 def test_default_compiler_is_gcc_or_cc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC")
-    assert _cli.compiler() == ["gcc"]
+    assert _pipcc.compiler() == ["gcc"]
     monkeypatch.setenv("PATH", "/no/such")
-    assert _cli.compiler() == ["cc"]
+    assert _pipcc.compiler() == ["cc"]
