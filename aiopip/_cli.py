@@ -1,5 +1,6 @@
 """The command `aiopip`.
 
+    aiopip ps [--json] [ROOT ...]
     aiopip doctor [--json]
     aiopip --version
 
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  it has no other
+
 
 def aiopip(args: Sequence[str], refusal: str = "") -> int:
     """The command `aiopip`.
@@ -26,23 +29,59 @@ def aiopip(args: Sequence[str], refusal: str = "") -> int:
         refusal: why `import aiopip` fails; empty when it does not.
 
     Returns:
-        The exit status: 0, 1 where `aiopip doctor` found that tasks do not run, or 2 where it could
-        not say so.
+        The exit status: as each command's help has it; 2 where it was called wrongly, or could not
+        write.
     """
     parser = argparse.ArgumentParser(
         prog="aiopip", description="Process-in-Process tasks for asyncio."
     )
     parser.add_argument("--version", action="version", version=f"aiopip {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    about = "say what this machine offers to tasks, what it lacks, and what follows from that"
-    doctor = commands.add_parser(
-        "doctor",
-        help=about,
-        description=f"{about[0].upper()}{about[1:]}.",
-        epilog="Exit status: 0 when tasks run here, 1 when they do not, 2 when it cannot say so.",
+    if not refusal:
+        _add_ps(commands)
+    _add_doctor(commands, refusal)
+    if refusal and args and args[0] == "ps":
+        parser.error(f"{args[0]}: {refusal}; see `aiopip doctor`")
+    options = parser.parse_args(args)
+    try:
+        status: int = options.command(options)
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
+    return status
+
+
+def _add(commands: Commands, name: str, about: str, epilog: str) -> argparse.ArgumentParser:
+    """A command, with the option that all have."""
+    parser = commands.add_parser(
+        name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=epilog
     )
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    return run_doctor(as_json=parser.parse_args(args).json, refusal=refusal)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_ps(commands: Commands) -> None:
+    from aiopip._commands.ps import ps
+
+    parser = _add(
+        commands,
+        "ps",
+        "show the tasks of all Roots of this user",
+        "Exit status: 0; 1 when a Root did not answer, or there is none in a process that was "
+        "named.",
+    )
+    parser.add_argument("root", nargs="*", type=int, metavar="ROOT", help="a Root's process ID")
+    parser.set_defaults(command=lambda options: ps(options.root, as_json=options.json))
+
+
+def _add_doctor(commands: Commands, refusal: str) -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "say what this machine offers to tasks, what it lacks, and what follows from that",
+        "Exit status: 0 when tasks run here, 1 when they do not, 2 when it cannot say so.",
+    )
+    parser.set_defaults(command=lambda options: run_doctor(as_json=options.json, refusal=refusal))
 
 
 def run_doctor(*, as_json: bool, refusal: str) -> int:
@@ -54,16 +93,12 @@ def run_doctor(*, as_json: bool, refusal: str) -> int:
     facts = gather(refusal)
     findings, trial = examine(facts), facts.trial
     console = None if as_json else report.terminal()
-    try:
-        if as_json:
-            print(report.as_json(findings, trial, version()))
-        elif console is not None:
-            report.show(findings, trial, console)
-        else:
-            print(report.as_text(findings, trial, report.columns()))
-        sys.stdout.flush()
-    except OSError as error:
-        return _unwritten(error)
+    if as_json:
+        print(report.as_json(findings, trial, version()))
+    elif console is not None:
+        report.show(findings, trial, console)
+    else:
+        print(report.as_text(findings, trial, report.columns()))
     return 0 if trial.tasks_run else 1
 
 

@@ -37,7 +37,9 @@ from aiopip._exports import Exports
 from aiopip._ffi import BATCH, Client
 from aiopip._imports import Imports
 from aiopip._launch import Launcher
+from aiopip._listing import Listing
 from aiopip._records import (
+    Called,
     Ended,
     Failed,
     Halted,
@@ -94,6 +96,7 @@ class Core:
         self.groups: weakref.WeakSet[TaskGroup] = weakref.WeakSet()
         """The groups that are open: they end with the Root, if it is aborted."""
         self._records: deque[Record] = deque()
+        self.listing = Listing(client)
         loop.watch(client.fd(), self.drain)
 
     def check(self) -> None:
@@ -230,6 +233,8 @@ class Core:
                 self._publish(record, Continued)
             elif isinstance(record, Released):
                 self.exports.collect()
+            elif isinstance(record, Called):
+                self.listing.serve(self.max_tasks, self.live.values())
             else:
                 self.launcher.reclaimed()
         except Exception as error:  # noqa: BLE001  one bad event must not lose those behind it
@@ -389,6 +394,7 @@ class Core:
         """
         self.phase = Phase.CLOSED
         self.client.abort(ABORT_MS)
+        self.listing.close()
 
     def _shut(self, busy_is_fine: bool = False) -> None:
         gone = self.loop.gone
@@ -397,6 +403,7 @@ class Core:
         self.phase = Phase.CLOSED
         self.peer.close()
         result = self.client.close()
+        self.listing.close()
         if result == 0:
             self.exports.close()  # no task is left that could have any
         if not gone:
