@@ -1,5 +1,6 @@
 """The command `aiopip`.
 
+    aiopip run [--n COPIES] [--cpu LIST] [--timeout SECONDS] [--json] PROGRAM [ARGS]
     aiopip ps [--json] [ROOT ...]
     aiopip doctor [--json]
     aiopip --version
@@ -38,9 +39,10 @@ def aiopip(args: Sequence[str], refusal: str = "") -> int:
     parser.add_argument("--version", action="version", version=f"aiopip {version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     if not refusal:
+        _add_run(commands)
         _add_ps(commands)
     _add_doctor(commands, refusal)
-    if refusal and args and args[0] == "ps":
+    if refusal and args and args[0] in ("run", "ps"):
         parser.error(f"{args[0]}: {refusal}; see `aiopip doctor`")
     options = parser.parse_args(args)
     try:
@@ -58,6 +60,45 @@ def _add(commands: Commands, name: str, about: str, epilog: str) -> argparse.Arg
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
+
+
+def _add_run(commands: Commands) -> None:
+    from aiopip._commands import run
+
+    parser = _add(
+        commands,
+        "run",
+        "run copies of a program as tasks of one Root, and wait for them",
+        "Exit status: that of the task that has the greatest, 128 + N for one that signal N ended; "
+        "124 when the time was over, 125 when a task could not be started, 126 when the program "
+        "cannot be one, 127 when it was not found. What --json prints goes to stderr, as its last "
+        "line. Ctrl-C ends all tasks: SIGTERM, after five seconds SIGKILL, which a second Ctrl-C "
+        "sends at once.",
+    )
+    parser.add_argument("--n", type=run.count, default=1, metavar="COPIES", help="how many; 1")
+    parser.add_argument(
+        "--cpu",
+        type=run.processors,
+        metavar="LIST",
+        help="processors to run on, such as 0,2-4; of several copies each gets one, in turn",
+    )
+    parser.add_argument(
+        "--timeout", type=run.seconds, metavar="SECONDS", help="end the tasks after that time"
+    )
+    parser.add_argument("program", metavar="PROGRAM", help="a path, or a name to search in PATH")
+    parser.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
+    parser.set_defaults(
+        command=lambda options: run.run(
+            run.Order(
+                program=options.program,
+                args=tuple(options.args),
+                copies=options.n,
+                processors=options.cpu,
+                timeout_s=options.timeout,
+                as_json=options.json,
+            )
+        )
+    )
 
 
 def _add_ps(commands: Commands) -> None:

@@ -20,6 +20,8 @@ from aiopip import _looking, _memory
 if TYPE_CHECKING:
     from integration.conftest import Programs
 
+pytestmark = only("asyncio", reason="nothing in it waits")
+
 MIB = 1 << 20
 SOME = 64 * MIB
 
@@ -90,7 +92,6 @@ async def test_more_regions_than_one_call_tells_are_told(
         assert worker.task.memory() == whole
 
 
-@only("asyncio", reason="about the kernel, not loops")
 async def test_where_the_ioctl_is_refused_the_text_is_read(
     root: aiopip.Root, program: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
