@@ -13,18 +13,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from integration.descriptors import identity, open_in_task
-from support import descriptor_count, output, settled, still_works, thread_count, until
+from support import descriptor_count, output, pipe, settled, still_works, thread_count
 
 import aiopip
 from aiopip import Share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from conftest import CompileC
     from integration.conftest import Programs
 
 
@@ -225,9 +227,33 @@ async def test_shared_folder_and_umask(root: aiopip.Root, tmp_path: Path) -> Non
         os.umask(mask)
 
 
-async def test_both_are_shared(root: aiopip.Root) -> None:
-    task = await root.spawn("sleep", "1000", share=Share.FILES | Share.FS)
-    other = await root.spawn("sleep", "1000", share=Share.FILES)
+SAYS_READY = """
+#include <stdlib.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+    if (write(atoi(argv[1]), "ready\\n", 6) == 6)
+        pause();
+    return 1;
+}
+"""
+
+
+async def ready(spawn: Callable[..., Awaitable[aiopip.Task]], program: Path) -> aiopip.Task:
+    """A task that shares our descriptors and runs.
+
+    One that is killed while it loads would leave open here what it has open just then.
+    """
+    async with pipe() as made:
+        task = await spawn(program, str(made.writer), share=Share.FILES | Share.FS)
+        await anyio.wait_readable(made.reader)
+        assert await made.line() == b"ready"
+    return task
+
+
+async def test_both_are_shared(root: aiopip.Root, c_program: CompileC) -> None:
+    program = c_program(SAYS_READY)
+    task, other = await ready(root.spawn, program), await ready(root.spawn, program)
     task.kill()
     assert await task.wait() == -9
     other.terminate()
@@ -235,8 +261,8 @@ async def test_both_are_shared(root: aiopip.Root) -> None:
     await still_works(root)
 
 
-async def test_task_that_shares_and_is_cancelled_leaves_nothing(root: aiopip.Root) -> None:
+async def test_group_ends_what_shares(root: aiopip.Root, c_program: CompileC) -> None:
     async with root.task_group() as group:
-        await group.spawn("sleep", "1000", share=Share.FILES)
+        task = await ready(group.spawn, c_program(SAYS_READY))
         group.cancel()
-    await until(lambda: root.statistics().alive == 0)
+    assert task.status == -15
