@@ -85,8 +85,8 @@ int main(int argc, char **argv)
     else if (!strcmp(how, "syscall"))
         syscall(SYS_execve, exe, again, environ);
     else if (!strcmp(how, "posix_spawn"))
-        return posix_spawn(&pid, exe, NULL, NULL, again, environ) || waitpid(pid, &status, 0) != pid ||
-               status;
+        return posix_spawn(&pid, exe, NULL, NULL, again, environ) ||
+               waitpid(pid, &status, 0) != pid || status;
     else if (!strcmp(how, "vfork")) {
         if ((pid = vfork()) == 0) {
             execv(exe, again);
