@@ -75,6 +75,13 @@ async def run(root: aiopip.Root, program: str | Path, *args: str | Path, **optio
     return await output(root, program, *args, stdin=subprocess.DEVNULL, **options)
 
 
+async def test_entry_and_own_program(root: aiopip.Root, python: Path) -> None:
+    code = "import os; print(os.readlink('/proc/self/exe'))"
+    assert (await run(root, python, "-c", code)).decode().strip() == str(python.resolve())
+    with pytest.raises(aiopip.EntryNotFoundError, match="run from its library"):
+        await root.spawn(python, entry="main")
+
+
 # As an ordinary process
 
 

@@ -9,8 +9,9 @@ import errno
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,8 +20,9 @@ from support import block_until, is_gone, output, python_source, run_python, set
 import aiopip
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+    from conftest import CompileC
     from integration.conftest import Programs
 
 NOBODY = 65534
@@ -110,19 +112,33 @@ def test_task_of_another_user_dies_with_its_root() -> None:
     block_until(lambda: is_gone(pid))
 
 
+EXPORTS = """
+#include <pip/pip.h>
+#include <unistd.h>
+static char text[] = "of another user";
+int main(void) { return pip_named_export(text, "name") ? 1 : pause(); }
+"""
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that all may read: pytest's are its user's alone."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
 @ROOT_ONLY
 @pytest.mark.usefixtures("for_nobody")
-async def test_task_of_another_user_exports_and_is_killed(root: aiopip.Root) -> None:
-    source = """
-        import aiopip, time
-        aiopip.this_task().export("name", b"of another user")
-        time.sleep(1000)
-    """
-    if not readable(sys.executable):
-        pytest.skip("this Python lies in a folder that others may not read")
-    task = await root.spawn(*python_source(source), user=NOBODY, group=NOBODY)
+async def test_task_of_another_user_exports_and_is_killed(
+    root: aiopip.Root, pipcc: CompileC, public: Path
+) -> None:
+    program = public / "program"
+    program.write_bytes(pipcc(EXPORTS).read_bytes())
+    program.chmod(0o755)
+    task = await root.spawn(program, user=NOBODY, group=NOBODY)
     region = await task.named_import("name")
-    assert bytes(region.view()) == b"of another user"
+    assert bytes(region.cast("u1", (15,)).view()) == b"of another user"
     del region
     task.kill()
     assert await task.wait() == -9
