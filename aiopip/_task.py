@@ -47,7 +47,7 @@ class Task(Process):
 
     @property
     def name(self) -> str:
-        """The name: what spawn was given, or the last part of the program's path."""
+        """The name: the last part of the program's path, unless spawn was given another one."""
         return self._state.name
 
     @property

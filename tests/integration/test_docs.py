@@ -40,6 +40,7 @@ MEMBERS = {
     "kill_all max_tasks named_import named_import_nowait run signal_group spawn statistics "
     "task_group tasks wait_any wait_any_nowait",
     "SendPipe": "aclose closed fileno send",
+    "Share": "FILES FS",
     "SignalStream": "close",
     "Task": "aclose kill loaded memory name named_import named_import_nowait pid pipid program "
     "resume returncode send_signal shared statistics status stderr stdin stdout stop terminate "
