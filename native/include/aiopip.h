@@ -90,11 +90,10 @@ struct aiopip_descriptor {
 struct aiopip_spawn_options {
     uint32_t given; /* enum aiopip_option */
     uint32_t umask;
-    int32_t nice;     /* the value itself, -20 to 19 */
-    uint64_t sigmask; /* bit 0: signal 1 */
-    const uint64_t
-        *cpus; /* a set, as sched_setaffinity(2) has it; bytes: a multiple of 8, to 1024 */
-    size_t cpu_bytes;
+    int32_t nice;         /* the value itself, -20 to 19 */
+    uint64_t sigmask;     /* bit 0: signal 1 */
+    const uint64_t *cpus; /* a set, as sched_setaffinity(2) has it */
+    size_t cpu_bytes;     /* a multiple of 8, to 1024 */
     const struct aiopip_limit *limits;
     size_t limit_count;
     const char *name;                            /* of comm: up to 15 bytes count */

@@ -16,6 +16,7 @@ import pytest
 from support import PROGRAMS, output
 
 if TYPE_CHECKING:
+    from conftest import CompileC
     from integration.conftest import Programs
 
     import aiopip
@@ -93,6 +94,31 @@ async def test_python(root: aiopip.Root) -> None:
     python = Path(sys.executable).resolve()
     said = (await output(root, sys.executable, "-c", code)).decode().splitlines()
     assert said == [str(python), str(python), str(python.stat().st_ino), "b'7\\n'"]
+
+
+BLOCKS = """
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+static void *open_fifo(void *path) { return open(path, O_RDONLY) < 0 ? path : NULL; }
+int main(int argc, char **argv)
+{
+    pthread_t thread;
+    void *result;
+    if (pthread_create(&thread, NULL, open_fifo, argv[1]) || pthread_cancel(thread) ||
+        pthread_join(thread, &result))
+        return 1;
+    return result == PTHREAD_CANCELED ? 0 : 2;
+}
+"""
+
+
+async def test_open_is_a_point_of_cancellation(
+    root: aiopip.Root, c_program: CompileC, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    program = c_program(BLOCKS, "-pthread")
+    assert await (await root.spawn(program, tmp_path / "fifo")).wait() == 0
 
 
 async def test_script_s_program_is_its_interpreter(root: aiopip.Root, tmp_path: Path) -> None:
