@@ -112,7 +112,11 @@ int task_execve(const char *path, char *const *argv, char *const *envp)
 
 /* ---- Functions that are found before libc's --------------------------------------------------- */
 
-/* libc's function of a name, looked for at the first call.  Two threads may find it at once. */
+/* libc's function of a name, looked for at the first call.  Two threads may find it at once.
+ *
+ * Not by dlsym, as setuid's is: that takes a lock, which a child by fork may find taken for ever, and open
+ * is allowed there.  So a library that the program is linked with, and that wraps open, is passed over;
+ * one of LD_PRELOAD comes before us. */
 static uintptr_t next_function(_Atomic uintptr_t *found, const char *name)
 {
     uintptr_t next = atomic_load_explicit(found, memory_order_relaxed);
