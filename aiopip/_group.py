@@ -17,6 +17,7 @@ doing; every other end is the task's own.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,18 +26,21 @@ import anyio
 from aiopip._core import Core, Phase
 from aiopip._ending import Ending, Urgency, ends_program, weightier
 from aiopip._errors import ClosedError, TaskFailed
-from aiopip._spawn import SpawnOptions, spawn
+from aiopip._run import Completed, run
+from aiopip._spawn import PlainOptions, SpawnOptions, spawn, start
 from aiopip._state import Member, TaskState
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Buffer, Self, Unpack
 
     from aiopip._loop import Body
+    from aiopip._pipes import Pipes
     from aiopip._request import StrOrBytesPath
     from aiopip._status import ExitStatus
     from aiopip._task import Task
@@ -113,14 +117,73 @@ class TaskGroup:
         Cancellation:
             The child is killed and reaped before the cancellation leaves.
         """
+        await self._check_open()
+        with self._spawn_under_way():
+            return await spawn(self._core, Member(self, check), program, args, **options)
+
+    async def run(
+        self,
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        input: Buffer | None = None,  # noqa: A002  subprocess.run's
+        check: bool = True,
+        timeout_s: float | None = None,
+        **options: Unpack[SpawnOptions],
+    ) -> Completed:
+        """Run a program to its end, as `Root.run` does, but for no longer than the group lives.
+
+        How it ends is the caller's business, and not the group's: an error of the body ends the
+        group, as ever.  When the group is ended, so is the program, and where the body waits for it
+        that is cancelled; other coroutines get TaskFailed.
+
+        Args:
+            program: as there.
+            args: as there.
+            input: as there.
+            check: as there.
+            timeout_s: as there.
+            options: as there.
+
+        Raises:
+            ClosedError: the group has been left, is not entered, or is being ended.
+            TaskFailed, TaskTimeoutError, SpawnError: as there.
+        """
+        await self._check_open()
+        return await run(
+            self._core,
+            self._begin,
+            program,
+            args,
+            input=input,
+            check=check,
+            timeout_s=timeout_s,
+            **options,
+        )
+
+    async def _begin(
+        self,
+        program: StrOrBytesPath,
+        args: tuple[StrOrBytesPath, ...],
+        pipes: Pipes,
+        **options: Unpack[PlainOptions],
+    ) -> Task:
+        """Start what is `run`."""
+        with self._spawn_under_way():
+            return await start(self._core, Member(self, False), program, args, pipes, **options)
+
+    async def _check_open(self) -> None:
         self._core.check()
         if not self._entered or self._closed or self._ending.urgency:
             # The body's cancellation may be on its way, and says more.
             await anyio.lowlevel.checkpoint()
             raise ClosedError(f"the task group {self._state}")
+
+    @contextlib.contextmanager
+    def _spawn_under_way(self) -> Iterator[None]:
+        """A block for which the group waits as for a task."""
         self._starting += 1
         try:
-            return await spawn(self._core, Member(self, check), program, args, **options)
+            yield
         finally:
             self._starting -= 1
             self._ending.check()

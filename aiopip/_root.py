@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,7 @@ from aiopip._lifetime import close_core, open_core
 from aiopip._options import Share
 from aiopip._popen import exec_command, shell_command
 from aiopip._run import Completed, run
-from aiopip._spawn import SpawnOptions, spawn
+from aiopip._spawn import SpawnOptions, spawn, start
 from aiopip._task import Task
 
 if TYPE_CHECKING:
@@ -354,8 +355,9 @@ class Root:
         Source: `subprocess.run`, `anyio.run_process`
         """
         core = self._open()
+        begin = partial(start, core, None)
         return await run(
-            core, program, args, input=input, check=check, timeout_s=timeout_s, **options
+            core, begin, program, args, input=input, check=check, timeout_s=timeout_s, **options
         )
 
     async def create_subprocess_exec(

@@ -6,14 +6,13 @@ import dataclasses
 import math
 import os
 import subprocess
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import anyio
 import anyio.abc
 
 from aiopip._errors import InvalidArgumentError, TaskFailed, TaskTimeoutError, seconds
 from aiopip._pipes import Pipes
-from aiopip._spawn import start
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Unpack
@@ -42,8 +41,21 @@ class Completed:
     stderr: bytes | None
 
 
+class Start(Protocol):
+    """`_spawn.start`, of a Root or a group."""
+
+    async def __call__(
+        self,
+        program: StrOrBytesPath,
+        args: tuple[StrOrBytesPath, ...],
+        pipes: Pipes,
+        **options: Unpack[PlainOptions],
+    ) -> Task: ...
+
+
 async def run(
     core: Core,
+    start: Start,
     program: StrOrBytesPath,
     args: tuple[StrOrBytesPath, ...],
     *,
@@ -66,7 +78,7 @@ async def run(
     with anyio.move_on_after(limit_s):
         with Pipes(program, stdin if data is None else subprocess.PIPE, stdout, stderr) as pipes:
             written.expect(pipes)
-            task = await start(core, None, program, args, pipes, **options)
+            task = await start(program, args, pipes, **options)
         status = await _finish(core, task, data, written)
         if check and status != 0:
             raise TaskFailed(task, status, written.stderr or b"", written.stdout or b"")

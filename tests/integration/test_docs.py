@@ -45,7 +45,7 @@ MEMBERS = {
     "Task": "aclose kill loaded memory name named_import named_import_nowait pid pipid program "
     "resume returncode send_signal shared statistics status stderr stdin stdout stop terminate "
     "wait wait_nowait",
-    "TaskGroup": "__aenter__ cancel spawn tasks",
+    "TaskGroup": "__aenter__ cancel run spawn tasks",
     "ThisTask": "export named_import named_import_nowait named_import_sync pid pipid root signals",
 }
 """What users may use of each class; what ends in "; internal." is for the package alone."""

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,6 +17,9 @@ from jobs import begun, cancelled, gather, turns
 from support import children, is_gone, settled, still_works, until
 
 import aiopip
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import ExceptionGroup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,6 +195,65 @@ async def test_root_that_is_left_ends_it(anyio_backend: object) -> None:
         root.kill_all()
         with pytest.raises(aiopip.TaskFailed, match="SIGKILL"):
             await job
+
+
+# In a group
+
+
+async def test_group_runs_a_program(root: aiopip.Root) -> None:
+    async with root.task_group() as group:
+        done = await group.run("cat", input=b"x")
+        assert (done.status, done.stdout) == (0, b"x")
+        assert (await group.run("sh", "-c", "exit 3", check=False)).status == 3
+
+
+async def test_failed_run_is_the_callers(root: aiopip.Root) -> None:
+    async with root.task_group() as group:
+        other = await group.spawn("sleep", "1000")
+        with pytest.raises(aiopip.TaskFailed, match="3"):
+            await group.run("sh", "-c", "exit 3")
+        assert other.status is None
+        group.cancel()
+
+
+async def test_failed_task_ends_what_the_body_runs(root: aiopip.Root) -> None:
+    before = children()
+
+    async def use() -> None:
+        async with root.task_group() as group:
+            await group.spawn("sh", "-c", "exit 3")
+            await group.run("sleep", "1000")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await use()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, aiopip.TaskFailed)
+    assert error.status == 3
+    assert children() == before
+
+
+async def test_group_that_is_ended_ends_what_others_run(root: aiopip.Root) -> None:
+    async with root.task_group() as group:
+        job = await begun(group.run("sleep", "1000"))
+        await until(lambda: len(group.tasks) == 1)
+        group.cancel()
+    with pytest.raises(aiopip.TaskFailed, match="SIGTERM"):
+        await job
+    with pytest.raises(aiopip.ClosedError):
+        await group.run("true")
+
+
+async def test_group_waits_for_no_grandchild(root: aiopip.Root, tmp_path: Path) -> None:
+    """Who runs the program waits for that one; the program itself has ended."""
+    async with root.task_group() as group:
+        job = await begun(group.run("sh", "-c", 'sleep 60 & echo $! > "$0"', tmp_path / "pid"))
+        await until(lambda: root.statistics().ended == 1)
+    assert not job.done()
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert (await job).status == 0
+
+
+# Many, and what they leave
 
 
 async def test_many_at_once(root: aiopip.Root) -> None:
