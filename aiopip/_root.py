@@ -459,7 +459,8 @@ class Root:
         """Wait for the next task to end, and collect it.
 
         Each task is given to one caller, in the order in which they ended; one that was collected
-        otherwise, or that has a `wait()` pending at its end, is not given.
+        otherwise, or that has a `wait()` pending at its end, is not given; nor is one that was
+        started by `run` or by `create_subprocess_exec` and its like.
 
         Returns:
             The task; its `status` is set.
