@@ -18,13 +18,18 @@ def aiopip(*args: str | Path | int, **options: Any) -> subprocess.CompletedProce
     return subprocess.run([COMMAND, *map(str, args)], check=False, **options)
 
 
-def on_terminal(*args: str | Path | int) -> tuple[int, str]:
-    """Run it to its end on a terminal: the exit status, and all that it shows there."""
+def on_terminal(*args: str | Path | int, stdout: int | None = None) -> tuple[int, str]:
+    """Run it to its end on a terminal: the exit status, and all that it shows there.
+
+    Args:
+        args: the command's.
+        stdout: where that goes; the terminal by default.
+    """
     here, there = pty.openpty()
     with subprocess.Popen(
         [COMMAND, *map(str, args)],
         stdin=there,
-        stdout=there,
+        stdout=there if stdout is None else stdout,
         stderr=there,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     ) as process:

@@ -193,3 +193,12 @@ def test_terminal_shows_how_all_ended() -> None:
     assert shown.count("exit 4") == 2
     assert "\x1b[" in shown
     assert "PIP ID" in shown
+
+
+def test_progress_is_shown_where_no_task_writes() -> None:
+    pytest.importorskip("rich")
+    line = ("run", "--n", 2, "sleep", "0.3")
+    _, shown = on_terminal(*line, stdout=subprocess.DEVNULL)
+    assert "/2" in shown
+    _, shown = on_terminal(*line)
+    assert "/2" not in shown
