@@ -51,7 +51,9 @@ def main() -> int:
     found.write(options.json)
     print(report.full(found))
     print(f"\n{report.short(found)}\n\n{options.json}")
-    return 0
+    for line in found.failed:
+        print(f"bench: {line}", file=sys.stderr)
+    return 1 if found.failed else 0
 
 
 def _adapted(case: Case, options: argparse.Namespace) -> Case:
@@ -96,7 +98,10 @@ def run(cases: list[Case]) -> results.Results:
                 took_s = time.monotonic() - start
                 print(f"\r\x1b[K{steps} {took_s:.0f} s {name}", end="", file=sys.stderr)
 
-        found.add(case.name, runner.run_case(here, step))
+        try:
+            found.add(case.name, runner.run_case(here, step))
+        except runner.Failed as error:
+            found.failed.append(str(error))  # minutes of other results are not lost for that
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     return found

@@ -63,12 +63,14 @@ class Results:
         when: the time at which it began, as ISO 8601 has it.
         cases: by case and peer, the measures.
         missing: by peer, why it took no part.
+        failed: what went wrong, a line a case, which has no results then.
     """
 
     machine: Facts
     when: str
     cases: dict[str, dict[str, Measures]] = dataclasses.field(default_factory=dict)
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    failed: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, case: str, rounds: Rounds) -> None:
         """Sum up what the rounds of a case have given."""

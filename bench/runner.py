@@ -51,16 +51,19 @@ def run_one(case: Case, peer: str) -> Samples:
     """Measure with one peer in a fresh process.
 
     Raises:
-        Failed: it exited with another status than 0; what it wrote was shown.
+        Failed: it exited with another status than 0, or took too long; what it wrote was shown.
     """
     if peer in IN_C:
         line = COMMANDS[case.quantity](peer, case.params)
     else:
         params = json.dumps(dataclasses.asdict(case.params))
         line = [sys.executable, "-m", "bench.worker", case.quantity, peer, params]
-    done = subprocess.run(
-        line, cwd=CHECKOUT, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=False
-    )
+    try:
+        done = subprocess.run(
+            line, cwd=CHECKOUT, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{case.name} with {peer} took longer than {TIMEOUT_S} s: {line}") from None
     if done.returncode:
         raise Failed(f"{case.name} with {peer} exited with {done.returncode}: {line}")
     samples: Samples = json.loads(done.stdout)

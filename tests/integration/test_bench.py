@@ -43,6 +43,12 @@ def run(*line: str) -> str:
     return done.stdout
 
 
+def bench(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    line = [sys.executable, "-m", "bench", *args]
+    return subprocess.run(line, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
 def sane(measure: str, samples: list[Any]) -> bool:
     """Whether they are numbers that can have been measured.
 
@@ -79,6 +85,16 @@ def test_programs_in_c_measure(tmp_path: Path) -> None:
     assert "C posix_spawn" in printed
 
 
+def test_what_fails_is_named_and_loses_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    names = ("spawn/zero", "spawn/true", "--peers", "c", "--rounds", "1", "--json", str(file))
+    # Of a negative number of samples nothing can be made; of the other case likewise.
+    done = bench(*names, "--count", "-1")
+    assert done.returncode == 1
+    assert done.stderr.count("with c exited with 2") == 2
+    assert len(json.loads(file.read_text())["failed"]) == 2
+
+
 def test_list_names_the_peers() -> None:
     peers = run("-m", "bench", "--list").partition("| peer")[2]
     names = re.findall(r"^\| ([\w-]+) ", peers, re.MULTILINE)
@@ -87,7 +103,6 @@ def test_list_names_the_peers() -> None:
 
 def test_unknown_names_are_refused() -> None:
     for args in (["sprawn"], ["--peers", "asynchio"]):
-        line = [sys.executable, "-m", "bench", *args]
-        done = subprocess.run(line, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        done = bench(*args)
         assert done.returncode == 2
         assert "there are" in done.stderr
