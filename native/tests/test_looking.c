@@ -2,6 +2,7 @@
  *
  * test_looking.c: where a task's memory is, and a socket by which others ask.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -103,6 +104,30 @@ static void test_closed_client_lets_the_socket_go(void)
     close_client(other);
 }
 
+static int descriptors(void)
+{
+    int count = 0;
+
+    for (int i = 0; i < 1024; i++)
+        count += fcntl(i, F_GETFD) >= 0;
+    return count;
+}
+
+static void test_closed_core_leaves_no_descriptor(void)
+{
+    int before = descriptors();
+    aiopip_client *client = open_client(4);
+    int listener = listen_somewhere();
+
+    CHECK_EQUAL(aiopip_heed(client, listener), 0);
+    CHECK_EQUAL(come_and_go(), 0);
+    await(client, 0, AIOPIP_EVENT_CALLED);
+    close_client(client);
+    close(listener);
+    CHECK_EQUAL(descriptors(), before);
+    CHECK_EQUAL(come_and_go(), ECONNREFUSED);
+}
+
 /* ---- Memory ----------------------------------------------------------------------------------- */
 
 static int mappings_in_spans(const struct aiopip_span *spans, int count)
@@ -147,9 +172,11 @@ int main(void)
     RUN(test_client_is_told_whenever_somebody_comes);
     RUN(test_nobody_is_forgotten_who_comes_with_others);
     RUN(test_closed_client_lets_the_socket_go);
+    RUN(test_closed_core_leaves_no_descriptor);
     RUN(test_spans_are_those_of_one_live_task);
     deny(no_private_table); /* the reaper has the process's descriptors, then */
     RUN(test_client_is_told_whenever_somebody_comes);
     RUN(test_closed_client_lets_the_socket_go);
+    RUN(test_closed_core_leaves_no_descriptor);
     return 0;
 }
