@@ -274,20 +274,4 @@ static inline size_t bytes_of_tasks(void)
     return bytes;
 }
 
-static inline bool is_at_rest(aiopip_client *client)
-{
-    struct aiopip_statistics statistics = statistics_of(client);
-
-    drain(client);
-    return statistics.alive + statistics.queued + statistics.reclaiming + statistics.held == 0;
-}
-
-/* Nothing is left of any task. */
-static inline void check_clean(aiopip_client *client)
-{
-    CHECK_SOON(is_at_rest(client));
-    CHECK_SOON(mappings_of_tasks() == 0);
-    CHECK_EQUAL(statistics_of(client).untracked, 0);
-}
-
 #endif

@@ -186,6 +186,23 @@ static inline int finish(aiopip_client *client, struct spawned spawned)
     return event.wait_status;
 }
 
+/* Whether nothing is under way, and nobody holds anything. */
+static inline bool is_at_rest(aiopip_client *client)
+{
+    struct aiopip_statistics now = statistics_of(client);
+
+    drain(client);
+    return now.alive + now.queued + now.loading + now.reclaiming + now.held == 0;
+}
+
+/* Nothing that any task mapped is there any more. */
+static inline void check_clean(aiopip_client *client)
+{
+    CHECK_SOON(is_at_rest(client));
+    CHECK_SOON(mappings_of_tasks() == 0);
+    CHECK_EQUAL(statistics_of(client).untracked, 0);
+}
+
 /* Spawn, or wait for the memory that is in the way. */
 static inline struct spawned spawn(aiopip_client *client, const char *action, const char *argument)
 {

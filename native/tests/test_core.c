@@ -14,22 +14,6 @@
 #define KILLS 500
 #define REOPENINGS 50
 
-static bool is_at_rest(aiopip_client *client)
-{
-    struct aiopip_statistics statistics = statistics_of(client);
-
-    drain(client);
-    return statistics.alive + statistics.queued + statistics.reclaiming + statistics.loading == 0;
-}
-
-/* Nothing that any task mapped is there any more. */
-static void check_clean(aiopip_client *client)
-{
-    CHECK_SOON(is_at_rest(client));
-    CHECK_SOON(mappings_of_tasks() == 0);
-    CHECK_EQUAL(statistics_of(client).untracked, 0);
-}
-
 /* ---- Ends ------------------------------------------------------------------------------------- */
 
 static void test_exit_statuses_arrive(void)

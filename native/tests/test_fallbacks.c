@@ -232,12 +232,6 @@ static void check_inherited_all(aiopip_client *client)
     close(open);
 }
 
-static bool is_at_rest(aiopip_client *client)
-{
-    drain(client);
-    return statistics_of(client).reclaiming == 0;
-}
-
 static void play(const void *argument)
 {
     const struct scenario *scenario = argument;

@@ -8,19 +8,7 @@
 #include "kill_points.h"
 #include "tasks.h"
 
-static _Atomic uint32_t paused, resumed;
-
 /* ---- Ended tasks ------------------------------------------------------------------------------ */
-
-/* In the reaper, which reaps nobody until it may go on. */
-static void pause_reaper(enum kill_point point)
-{
-    if (point != KILL_AT_RECLAIM_UNMAPPING)
-        return;
-    atomic_store(&paused, 1);
-    while (!atomic_load(&resumed))
-        shared_futex_wait(&resumed, 0, NULL);
-}
 
 static bool is_zombie(pid_t pid)
 {
@@ -36,18 +24,17 @@ static void test_zombie_takes_no_signal(void)
     struct spawned task = spawn(client, "pause", NULL);
     pid_t pid = await(client, task.generation, AIOPIP_EVENT_STARTED).pid;
 
-    kill_point_hook = pause_reaper;
+    /* In the reaper, which reaps nobody until it may go on. */
+    kill_point_pause(KILL_AT_RECLAIM_UNMAPPING);
     CHECK_EQUAL(finish(client, spawn(client, "exit", "0")), 0);
-    CHECK_SOON(atomic_load(&paused));
+    CHECK_SOON(kill_point_is_paused());
     CHECK_EQUAL(aiopip_kill(client, task.pipid, task.generation, 0), 0);
     CHECK(kill(pid, SIGKILL) == 0);
     CHECK_SOON(is_zombie(pid));
     CHECK_EQUAL(kill(pid, SIGTERM), 0);
     CHECK_EQUAL(aiopip_kill(client, task.pipid, task.generation, SIGTERM), -ESRCH);
     CHECK_EQUAL(aiopip_cancel(client, task.pipid, task.generation), -ESRCH);
-    kill_point_hook = NULL;
-    atomic_store(&resumed, 1);
-    shared_futex_wake(&resumed, 1);
+    kill_point_resume();
     CHECK_EQUAL(finish(client, task), SIGKILL);
     close_client(client);
 }

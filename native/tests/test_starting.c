@@ -9,17 +9,7 @@
 #define PAGE 4096
 
 static aiopip_client *client;
-static _Atomic uint32_t stopped, resumed;
-
-/* In the spawner, which has cloned a task and not registered it. */
-static void stop_spawner(enum kill_point point)
-{
-    if (point != KILL_AT_SPAWN_CLONED)
-        return;
-    atomic_store(&stopped, 1);
-    while (!atomic_load(&resumed))
-        shared_futex_wait(&resumed, 0, NULL);
-}
+static _Atomic uint32_t denied;
 
 /* Without an event to look for, which the spawner would have to send. */
 static int obeyed(struct puppet *puppet, enum puppet_call call)
@@ -37,9 +27,10 @@ static void test_cloned_task_shares_before_it_is_said_to_run(void)
     CHECK_EQUAL(puppet_export(&exporter, "x", puppet_make(&exporter, PAGE), PAGE, 0), 0);
     /* It may obey before the spawner comes to the point behind its clone. */
     await(client, exporter.task.generation, AIOPIP_EVENT_STARTED);
-    kill_point_hook = stop_spawner;
+    /* In the spawner, which has cloned a task and not registered it. */
+    kill_point_pause(KILL_AT_SPAWN_CLONED);
     struct puppet task = puppet_start(client);
-    CHECK_SOON(atomic_load(&stopped));
+    CHECK_SOON(kill_point_is_paused());
     puppet_seek(&task, &exporter, "x");
     CHECK_EQUAL(obeyed(&task, PUPPET_IMPORT), 0);
     aiopip_hold *hold = task.order->hold;
@@ -51,9 +42,7 @@ static void test_cloned_task_shares_before_it_is_said_to_run(void)
     CHECK_EQUAL(obeyed(&task, PUPPET_PIP_IMPORT), 0);
     CHECK_EQUAL(puppet_import(&exporter, &task, "own"), 0);
     CHECK_EQUAL(puppet_release(&exporter, exporter.order->hold), 0);
-    kill_point_hook = NULL;
-    atomic_store(&resumed, 1);
-    shared_futex_wake(&resumed, 1);
+    kill_point_resume();
     CHECK_EQUAL(puppet_release(&task, hold), 0);
     puppet_await_release(&exporter, exporter.order->id);
     puppet_exit(&task);
@@ -73,7 +62,7 @@ static void deny_clones(enum kill_point point)
         return;
     kill_point_hook = NULL;
     deny(clones);
-    atomic_store(&stopped, 1);
+    atomic_store(&denied, 1);
 }
 
 /* A task that may have an array in a slot whose earlier task had it, as its exporter sees that. */
@@ -88,16 +77,16 @@ static void fail_clones(const void *argument)
     puppet_exit(&importer);
     puppet_forget(&importer);
     CHECK_SOON(is_at_rest(client));
-    atomic_store(&stopped, 0);
+    atomic_store(&denied, 0);
     kill_point_hook = deny_clones;
     struct puppet last = puppet_queue(client, 1);
-    CHECK_SOON(atomic_load(&stopped));
+    CHECK_SOON(atomic_load(&denied));
     for (int i = 0; i < 200; i++) {
         struct puppet failing = puppet_queue(client, 2);
         uint64_t id;
         /* While its memory is opened, and closed again. */
         do {
-            CHECK_EQUAL(puppet_export(&root, "y", (uint8_t *)&stopped, 4, 0), 0);
+            CHECK_EQUAL(puppet_export(&root, "y", (uint8_t *)&denied, 4, 0), 0);
             id = root.order->id;
             CHECK_EQUAL(puppet_import(&last, &root, "y"), 0);
             CHECK_EQUAL(puppet_release(&last, last.order->hold), 0);

@@ -8,20 +8,6 @@
 
 #define ROUNDS 200
 
-static bool is_at_rest(aiopip_client *client)
-{
-    struct aiopip_statistics statistics = statistics_of(client);
-
-    drain(client);
-    return statistics.alive + statistics.queued + statistics.reclaiming + statistics.loading == 0;
-}
-
-static void check_clean(aiopip_client *client)
-{
-    CHECK_SOON(is_at_rest(client));
-    CHECK_SOON(mappings_of_tasks() == 0);
-}
-
 static struct spawned spawn_stopped(aiopip_client *client, const char *action)
 {
     const char *const argv[] = {"actions", action, "3", NULL};

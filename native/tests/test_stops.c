@@ -266,34 +266,21 @@ static void test_stopped_start_is_told_behind_it(void)
     close_client(client);
 }
 
-static _Atomic uint32_t paused, resumed;
-
-/* In the spawner, which has cloned a task that it has told nobody of. */
-static void pause_spawner(enum kill_point point)
-{
-    if (point != KILL_AT_SPAWN_CLONED)
-        return;
-    atomic_store(&paused, 1);
-    while (!atomic_load(&resumed))
-        shared_futex_wait(&resumed, 0, NULL);
-}
-
 static void test_stop_before_the_task_is_known_is_told_behind_its_start(void)
 {
     aiopip_client *client = open_client(4);
     struct spawned first = spawn_running(client), task; /* the watcher waits for it */
 
     CHECK_EQUAL(aiopip_listen(client, 1), 0);
-    kill_point_hook = pause_spawner;
+    /* In the spawner, which has cloned a task that it has told nobody of. */
+    kill_point_pause(KILL_AT_SPAWN_CLONED);
     CHECK_EQUAL(try_spawn(client, "pause", NULL, &task), 0);
-    CHECK_SOON(atomic_load(&paused));
+    CHECK_SOON(kill_point_is_paused());
     _Atomic int32_t *pid = &core_slot(client->core, task.pipid)->block->pid;
     CHECK_SOON(atomic_load(pid));
     CHECK_EQUAL(kill(atomic_load(pid), SIGSTOP), 0);
     CHECK_SOON(is_told(atomic_load(pid), true));
-    kill_point_hook = NULL;
-    atomic_store(&resumed, 1);
-    shared_futex_wake(&resumed, 1);
+    kill_point_resume();
     await(client, task.generation, AIOPIP_EVENT_STOPPED);
     end(client, task);
     end(client, first);
