@@ -232,18 +232,32 @@ static int read_script(struct program *program, const char *line, const char *pa
 
 /* ---- The program ------------------------------------------------------------------------------ */
 
-static int check_privileges(int descriptor, const struct stat *status, const char *path,
-                            struct program_error *error)
+static int check_privileges(int descriptor, const struct stat *status, uid_t user, gid_t group,
+                            const char *path, struct program_error *error)
 {
     char capabilities[32];
 
-    if ((status->st_mode & S_ISUID && status->st_uid != geteuid()) ||
+    if ((status->st_mode & S_ISUID && status->st_uid != user) ||
         ((status->st_mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
-         status->st_gid != getegid()) ||
-        (geteuid() != 0 &&
+         status->st_gid != group) ||
+        (user != 0 &&
          fgetxattr(descriptor, "security.capability", capabilities, sizeof capabilities) > 0))
         return program_fail(error, AIOPIP_FAILED_PRIVILEGED, EPERM, "%s", path);
     return 0;
+}
+
+int program_check_for(const struct program *program, uid_t user, gid_t group,
+                      struct program_error *error)
+{
+    struct stat status;
+    int file = open(program->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int result = file < 0 || fstat(file, &status) < 0
+                     ? program_fail(error, AIOPIP_FAILED_PROGRAM, errno, "%s", program->path)
+                     : check_privileges(file, &status, user, group, program->path, error);
+
+    if (file >= 0)
+        close(file);
+    return result;
 }
 
 /* fixed: whether it is linked at a fixed address, so that it cannot be mapped itself. */
@@ -316,7 +330,7 @@ static int examine(int directory, const char *name, const char *path_list, struc
     if (descriptor < 0)
         return descriptor;
     if (program_cache_find(&status, found, program)) {
-        int privileged = check_privileges(descriptor, &status, found, error);
+        int privileged = check_privileges(descriptor, &status, geteuid(), getegid(), found, error);
         close(descriptor);
         return privileged;
     }
@@ -329,7 +343,8 @@ static int examine(int directory, const char *name, const char *path_list, struc
     else if (memcmp(start, ELFMAG, SELFMAG) != 0)
         result = program_fail(error, AIOPIP_FAILED_MALFORMED, ENOEXEC,
                               "%s: neither an ELF file nor a script with a #! line", found);
-    else if ((result = check_privileges(descriptor, &status, found, error)) == 0)
+    else if ((result = check_privileges(descriptor, &status, geteuid(), getegid(), found, error)) ==
+             0)
         result = examine_elf(descriptor, &status, found, program, error);
     close(descriptor);
     return result;

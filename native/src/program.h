@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "aiopip.h"
 
@@ -38,6 +39,10 @@ struct program {
  * no '/'; relative to cwd (NULL: the process's).  0, or -errno with *error filled in. */
 int program_find(const char *name, const char *path_list, const char *cwd, struct program *program,
                  struct program_error *error);
+
+/* The same for another user, as far as that decides: whether privileges would be gained. */
+int program_check_for(const struct program *program, uid_t user, gid_t group,
+                      struct program_error *error);
 
 /* Say why: fills *error in and returns -number. */
 int program_fail(struct program_error *error, enum aiopip_failure failure, int number,

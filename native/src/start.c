@@ -148,6 +148,20 @@ static void open_memory(struct start *start)
     atomic_store(&peer->open, start->request->generation);
 }
 
+/* What options have to do with the program. */
+static int check_options(struct start *start, const struct aiopip_spawn_options *options)
+{
+    uid_t user = options->given & AIOPIP_OPTION_USER ? options->user : geteuid();
+    gid_t group = options->given & AIOPIP_OPTION_GROUP ? options->group : getegid();
+    int result = 0;
+
+    if (options->given & OPTIONS_CREDENTIALS)
+        result = program_check_for(start->program, user, group, start->error);
+    if (result == 0 && options->entry)
+        result = entry_find(start->program, options->entry, &start->function, start->error);
+    return result;
+}
+
 /* What is to run as a task, and the ld.so that loads it. */
 static int find_program(struct start *start)
 {
@@ -161,11 +175,8 @@ static int find_program(struct start *start)
     if (start->program->libpython[0] && !core->launcher)
         return program_fail(start->error, AIOPIP_FAILED_NOT_PIE, ENOEXEC, "%s",
                             start->program->path);
-    if (spawn->options && spawn->options->entry) {
-        result = entry_find(start->program, spawn->options->entry, &start->function, start->error);
-        if (result < 0)
-            return result;
-    }
+    if (spawn->options && (result = check_options(start, spawn->options)) < 0)
+        return result;
     result = image_find(&core->images, start->program->interpreter, &start->image, start->error);
     if (result == 0)
         core->tracked = start->image->tracked;

@@ -411,6 +411,14 @@ static void test_user_who_may_not_execute_the_program(void)
     CHECK_EQUAL(end.failure, AIOPIP_FAILED_PERMISSION);
     CHECK_EQUAL(end.error, EACCES);
     CHECK_EQUAL(prctl(PR_GET_DUMPABLE), 1);
+    /* It would make that user the superuser, and us nobody else. */
+    CHECK(chmod(path, 04755) == 0 && chmod(folder, 0755) == 0);
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), 0);
+    end = await(client, task.generation, AIOPIP_EVENT_FAILED);
+    CHECK_EQUAL(end.failure, AIOPIP_FAILED_PRIVILEGED);
+    request.options = NULL;
+    CHECK_EQUAL(spawn_request(client, request, words, NULL, &task), 0);
+    CHECK_EQUAL(finish(client, task), 2 << 8);
     check_remove(folder);
 }
 
