@@ -21,10 +21,12 @@
 #define EXEC_STACK_BYTES (128UL << 10)
 #define DEFAULT_PATH "/bin:/usr/bin"
 
-/* A stopped one would wait at its gate for the spawner, which waits for it. */
+/* A stopped one would wait at its gate for the spawner, which waits for it; and an entry function is
+ * run by what tasks have loaded. */
 static bool is_asked_for(const struct aiopip_spawn_request *spawn)
 {
-    return spawn->flags & AIOPIP_SPAWN_EXEC && !(spawn->flags & AIOPIP_SPAWN_STOPPED);
+    return spawn->flags & AIOPIP_SPAWN_EXEC && !(spawn->flags & AIOPIP_SPAWN_STOPPED) &&
+           !(spawn->options && spawn->options->entry);
 }
 
 bool exec_must(const struct aiopip_spawn_request *spawn)
