@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ import anyio
 import aiopip
 from aiopip._commands.outcome import FAILED, NOT_EXECUTABLE, NOT_FOUND, Outcome, report
 from aiopip._commands.output import complain, terminal
-from aiopip._errors import call_error
 from aiopip._ffi import MAX_TASKS
 
 if TYPE_CHECKING:
@@ -76,9 +74,12 @@ async def _run(order: Order, outcome: Outcome) -> None:
         with anyio.move_on_after(limit) as time:
             async with aiopip.Root(max_tasks=order.copies) as root:
                 for number in range(order.copies):
-                    with _bound(order, number):
-                        # Else a copy would have the PiP ID of one that has ended by now.
-                        task = await root.spawn(order.program, *order.args, pipid=number)
+                    task = await root.spawn(
+                        order.program,
+                        *order.args,
+                        pipid=number,  # else a copy would have that of one that has ended by now
+                        cpu=_processors(order, number),
+                    )
                     outcome.tasks.append(task)
                 with _progress(order.copies) as advance:
                     for _ in outcome.tasks:
@@ -112,27 +113,13 @@ def _ending_by_signals(outcome: Outcome) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-@contextlib.contextmanager
-def _bound(order: Order, number: int) -> Iterator[None]:
-    """A block in which this thread, whose affinity a task starts with, is bound."""
+def _processors(order: Order, number: int) -> set[int] | None:
+    """Where a copy may run; None for wherever this process may."""
     if order.processors is None:
-        yield
-        return
-    every = order.processors
-    chosen = set(every) if order.copies == 1 else {every[number % len(every)]}
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, chosen)
-    except OSError as error:
-        names = ", ".join(map(str, sorted(chosen)))
-        number = error.errno or errno.EINVAL
-        raise call_error(
-            number, f"processor {names} is not there, or not for this process"
-        ) from None
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+        return None
+    if order.copies == 1:
+        return set(order.processors)
+    return {order.processors[number % len(order.processors)]}
 
 
 @contextlib.contextmanager
