@@ -89,6 +89,40 @@ static void test_pages_stay_until_the_last_holder_of_them_goes(void)
     close_client(client);
 }
 
+/* What is let go while the rest is being unmapped is going: who wants the slot is told to wait, never
+ * that it is taken. */
+static void test_what_is_let_go_while_it_is_trimmed_is_going(void)
+{
+    aiopip_client *client = open_client(4);
+    struct puppet root = puppet_root(client);
+    const char *const argv[] = {"actions", "exit", "0", NULL};
+
+    for (int i = 0; i < 10; i++) {
+        uint8_t *memory;
+        struct puppet exporter = start_exporter(client, PAGE, &memory);
+        struct spawned next;
+        struct timespec since;
+        int result;
+        CHECK_EQUAL(puppet_export(&exporter, "x", memory, PAGE, 0), 0);
+        CHECK_EQUAL(puppet_import(&root, &exporter, "x"), 0);
+        struct aiopip_spawn_request request = plain_request(task_program("actions"));
+        request.pipid = exporter.task.pipid;
+        kill_point_pause(KILL_AT_RECLAIM_UNMAPPING);
+        end_exporter(&exporter, false);
+        CHECK_SOON(kill_point_is_paused());
+        puppet_release(&root, root.order->hold);
+        kill_point_resume();
+        clock_gettime(CLOCK_MONOTONIC, &since);
+        while ((result = spawn_request(client, request, argv, NULL, &next)) == -EAGAIN)
+            CHECK(!check_is_late(&since));
+        CHECK_EQUAL(result, 0);
+        CHECK_EQUAL(finish(client, next), 0);
+    }
+    puppet_forget(&root);
+    check_clean(client);
+    close_client(client);
+}
+
 static void test_narrow_hold_keeps_its_pages(void)
 {
     aiopip_client *client = open_client(4);
@@ -322,6 +356,7 @@ int main(void)
 {
     RUN(test_held_pages_alone_stay);
     RUN(test_pages_stay_until_the_last_holder_of_them_goes);
+    RUN(test_what_is_let_go_while_it_is_trimmed_is_going);
     RUN(test_narrow_hold_keeps_its_pages);
     RUN(test_held_pages_outlive_the_client);
     RUN(test_c_export_holds_everything);
