@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from integration.random_groups import random_groups
-from integration.test_process_end import EACH_KIND, SAY, Script
+from integration.test_process_end import EACH_KIND, Script, interrupted
 from integration.test_process_end import start as start_script
 from jobs import begun, cancelled, gather, start, turns
-from loops import IN_SCRIPT, only
+from loops import only
 from support import all_gone, children, kill_quietly, still_works
 
 import aiopip
@@ -279,29 +279,12 @@ async def test_failure_pickles_and_copies(root: aiopip.Root) -> None:
 
 # Ctrl-C
 
-INTERRUPTED = (
-    SAY
-    + IN_SCRIPT
-    + """
-    started = []
-    async def tick():
-        # A signal that comes just before epoll_wait(2) does not end that: a gap of CPython's.
-        while True:
-            await asyncio.sleep(0.02)
-    async def main():
-        if sys.argv[1] == "asyncio":
-            ticking = asyncio.create_task(tick())
+INTERRUPTED = interrupted("""
         async with aiopip.Root() as root:
             async with root.task_group(grace_s=1000) as group:
                 started[:] = [await group.spawn(*sys.argv[2:]) for _ in range(3)]
                 say("pids", *[task.pid for task in started])
-    try:
-        run(main)
-    except KeyboardInterrupt:
-        say("KeyboardInterrupt", [task.status and int(task.status) for task in started])
-        raise
-"""
-)
+""")
 
 
 @pytest.fixture

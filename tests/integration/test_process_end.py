@@ -100,10 +100,14 @@ SAY = """
 
 EACH_KIND = pytest.mark.parametrize("kind", IN_SCRIPTS)
 
-INTERRUPTED = (
-    SAY
-    + IN_SCRIPT
-    + """
+
+def interrupted(body: str) -> str:
+    """A script of which Ctrl-C ends `main`, and which tells how its tasks have ended.
+
+    Args:
+        body: what `main` does; the tasks go into `started`.
+    """
+    return f"""{SAY}{IN_SCRIPT}
     started = []
     async def tick():
         # A signal that comes just before epoll_wait(2) does not end that: a gap of CPython's.
@@ -112,6 +116,16 @@ INTERRUPTED = (
     async def main():
         if sys.argv[1] == "asyncio":
             ticking = asyncio.create_task(tick())
+{body}
+    try:
+        run(main)
+    except KeyboardInterrupt:
+        say("KeyboardInterrupt", [task.status and int(task.status) for task in started])
+        raise
+"""
+
+
+INTERRUPTED = interrupted("""
         async with aiopip.Root(grace_s=float(sys.argv[2])) as root:
             tasks = started[:] = [await root.spawn(*sys.argv[3:]) for _ in range(3)]
             try:
@@ -119,13 +133,7 @@ INTERRUPTED = (
                 await anyio.sleep(1000)
             finally:
                 say("interrupted")
-    try:
-        run(main)
-    except KeyboardInterrupt:
-        say("KeyboardInterrupt", [task.status and int(task.status) for task in started])
-        raise
-"""
-)
+""")
 
 
 @EACH_KIND
