@@ -4,7 +4,7 @@
  *
  * All tasks share one vm.max_map_count; at its end tasks fail to load and the root fails to
  * allocate.  To count is to read /proc/self/maps, 10 to 50 ms when there are tens of thousands.  So
- * the count is taken again when it would take less than a hundredth of the time since the last one,
+ * the count is taken again when it would take less than a twentieth of the time since the last one,
  * or when what was started and mapped since could matter; and a spawn is refused on a fresh count
  * only.
  */
@@ -15,13 +15,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core.h"
 
 #define READ_BYTES (256UL << 10)
 #define REST 1000           /* mappings that a spawn must leave */
-#define COST_SHARE 100      /* counting takes at most 1 / COST_SHARE of the time */
+#define COST_SHARE 20       /* counting takes at most 1 / COST_SHARE of the time */
 #define NEAR 4000           /* mappings above REST below which every spawn counts */
 #define MAPPINGS_A_CALL 2   /* a mapping call splits one at the most */
 #define DEFAULT_LIMIT 65530 /* where the kernel's setting cannot be read */
@@ -56,6 +57,16 @@ static uint64_t count_mappings(void)
     return lines;
 }
 
+/* What this thread has taken of a processor: a count that others have interrupted cost no more, and
+ * is not good for longer. */
+static uint64_t processor_ns(void)
+{
+    struct timespec taken;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &taken);
+    return (uint64_t)taken.tv_sec * 1000000000UL + (uint64_t)taken.tv_nsec;
+}
+
 /* Whether a spawn that needs so many mappings leaves enough.  The count does not have them yet when
  * the next spawn asks, and may never: they are promised until it is taken again.  Spawner only. */
 bool mappings_left(struct core *core, uint64_t needed)
@@ -68,15 +79,15 @@ bool mappings_left(struct core *core, uint64_t needed)
     if (core->mappings_limit && most + REST + NEAR <= core->mappings_limit &&
         now - core->mappings_counted_ns < core->mappings_cost_ns * COST_SHARE)
         return true;
-    uint64_t mappings = count_mappings(), limit = read_limit(), after = core_now_ns();
+    uint64_t begun = processor_ns(), mappings = count_mappings(), limit = read_limit();
     core_lock(core);
     core->mappings = mappings;
     core->mappings_limit = limit;
     core_unlock(core, SIDE_SPAWNER);
     core->mappings_promised = needed;
     core->mappings_made_then = made;
-    core->mappings_counted_ns = after;
-    core->mappings_cost_ns = after - now;
+    core->mappings_counted_ns = now;
+    core->mappings_cost_ns = processor_ns() - begun;
     return mappings + needed + REST <= limit;
 }
 
