@@ -413,6 +413,10 @@ class Client:
         """`aiopip_heed`."""
         return lib.aiopip_heed(self._client, socket)
 
+    def trim(self) -> None:
+        """`aiopip_trim`."""
+        lib.aiopip_trim(self._client)
+
     def statistics(self) -> RootStatistics:
         """`aiopip_get_statistics`."""
         raw = ffi.new("struct aiopip_statistics *")
@@ -438,6 +442,9 @@ class Client:
             has_kcmp=bool(raw.has_kcmp),
             loader_tracked=bool(raw.loader_tracked),
             loader_seeded=bool(raw.loader_seeded),
+            resumes=bool(raw.resumes),
+            warm=raw.warm,
+            resumed=raw.resumed,
         )
 
 

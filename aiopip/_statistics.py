@@ -14,7 +14,8 @@ class RootStatistics:
         queued: spawns that wait for their turn to load.
         loading: tasks that have been cloned and whose libraries are not loaded yet.
         alive: tasks that are not reaped yet, the loading ones too.
-        reclaiming: ended tasks whose memory is still mapped, and which nobody imports.
+        reclaiming: ended tasks whose memory is still mapped, and which nobody imports; those of
+            `warm`, too.
         held: ended tasks whose memory somebody imports.
         spawned: tasks started since the core was opened.
         ended: tasks that ended since then.
@@ -30,6 +31,9 @@ class RootStatistics:
         has_kcmp: whether kcmp(2) may be used here.
         loader_tracked: whether a task's ledger holds what ld.so maps from its first instruction.
         loader_seeded: whether ld.so finds in tasks what it would ask the processor for.
+        resumes: whether a program that is started again begins where ld.so ended the last time.
+        warm: ended tasks' windows that keep a program loaded for that.
+        resumed: tasks that have begun so.
     """
 
     max_tasks: int
@@ -52,3 +56,6 @@ class RootStatistics:
     has_kcmp: bool
     loader_tracked: bool
     loader_seeded: bool
+    resumes: bool
+    warm: int
+    resumed: int

@@ -77,6 +77,7 @@ async def settled(root: aiopip.Root) -> None:
 
     def nothing_left() -> bool:
         gc.collect()
+        root.trim()
         now = root.statistics()
         return not (now.alive or now.queued or now.loading or now.reclaiming or now.held)
 

@@ -23,7 +23,7 @@ extern "C" {
 #define AIOPIP_API __attribute__((visibility("default")))
 
 /* The version of everything that a root and its tasks share in memory. */
-#define AIOPIP_ABI_VERSION 4
+#define AIOPIP_ABI_VERSION 5
 
 #define AIOPIP_MAX_TASKS 4096
 #define AIOPIP_MAX_NDIM 64
@@ -123,7 +123,7 @@ struct aiopip_spawn_request {
     const char *path_list; /* PATH of the task's environment; NULL: the system's default */
     const char *cwd;       /* NULL: the root's */
     int32_t stdio[3];      /* descriptors of the root, or enum aiopip_stdio */
-    int32_t pipid;         /* the slot wanted, or AIOPIP_PIPID_ANY: the lowest free one */
+    int32_t pipid;         /* the slot wanted, or AIOPIP_PIPID_ANY: any free one */
     uint32_t flags;        /* enum aiopip_spawn_flags */
     int32_t process_group; /* one to join, or 0 for one of its own */
     const struct aiopip_spawn_options *options; /* or NULL */
@@ -233,7 +233,7 @@ struct aiopip_statistics {
     uint32_t queued;     /* spawns that wait for their turn */
     uint32_t loading;    /* tasks between clone and the preload's report */
     uint32_t alive;      /* tasks not reaped yet, loading ones too */
-    uint32_t reclaiming; /* ended tasks whose memory is still mapped, and nobody imports it */
+    uint32_t reclaiming; /* ended tasks whose memory is still mapped, and nobody imports it; warm too */
     uint32_t held;       /* ended tasks whose memory somebody imports */
     uint64_t spawned;    /* since the core was opened */
     uint64_t ended;
@@ -250,6 +250,9 @@ struct aiopip_statistics {
     uint32_t loader_tracked; /* 1: what ld.so maps is in the ledger from its first instruction */
     uint32_t
         loader_seeded; /* 1: the root's own ld.so starts in tasks without asking the processor */
+    uint32_t resumes;  /* 1: programs that are started again begin where ld.so ended before */
+    uint32_t warm;     /* ended tasks' windows that keep a program loaded for that */
+    uint64_t resumed;  /* tasks that have begun so */
 };
 
 /* Open a client, and the core when it is the first.  Blocks for the start of two threads and a run
@@ -417,6 +420,10 @@ AIOPIP_API int aiopip_spans(aiopip_client *client, int32_t pipid, uint64_t gener
 /* Have CALLED follow whenever somebody connects to a listening socket, which has to stay open until
  * the client is closed.  The client accepts until there is nobody. */
 AIOPIP_API int aiopip_heed(aiopip_client *client, int socket);
+
+/* Have windows that keep a program loaded (statistics.warm) unmapped now; it is done soon, by the
+ * spawner.  Without this it is done some seconds after the last spawn. */
+AIOPIP_API void aiopip_trim(aiopip_client *client);
 
 AIOPIP_API void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *statistics);
 

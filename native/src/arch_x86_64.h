@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 
 #define ARCH_PAGE 4096UL
 #define ARCH_HUGE_PAGE (2UL << 20)
@@ -110,6 +111,61 @@ static inline __attribute__((noreturn)) void arch_enter(uintptr_t entry, uintptr
                      : [entry] "a"(entry), [stack] "c"(stack)
                      : "memory");
     __builtin_unreachable();
+}
+
+/* ld.so begins with "mov %rsp, %rdi; call _dl_start".  What is behind that takes the program's entry from
+ * rax and finds its arguments on the stack: it runs all constructors, and then the program. */
+#define ARCH_LOADER_RESUME 8
+static inline bool arch_loader_resumes(const uint8_t *entry, size_t left)
+{
+    static const uint8_t begin[4] = {0x48, 0x89, 0xe7, 0xe8};
+    static const uint8_t take_entry[3] = {0x49, 0x89, 0xc4};       /* mov %rax, %r12 */
+    static const uint8_t take_count[4] = {0x48, 0x8b, 0x14, 0x24}; /* mov (%rsp), %rdx */
+    static const uint8_t take_stack[3] = {0x49, 0x89, 0xe5};       /* mov %rsp, %r13 */
+    const uint8_t *next = entry + ARCH_LOADER_RESUME + sizeof take_entry;
+
+    return left >= 16 && __builtin_memcmp(entry, begin, sizeof begin) == 0 &&
+           __builtin_memcmp(entry + ARCH_LOADER_RESUME, take_entry, sizeof take_entry) == 0 &&
+           (__builtin_memcmp(next, take_count, sizeof take_count) == 0 ||
+            __builtin_memcmp(next, take_stack, sizeof take_stack) == 0);
+}
+
+static inline __attribute__((noreturn)) void arch_resume_loader(uintptr_t resume, uintptr_t entry,
+                                                                uintptr_t stack)
+{
+    static const uint32_t mxcsr = 0x1f80;
+
+    __asm__ volatile("fninit\n\tldmxcsr %0" : : "m"(mxcsr));
+    __asm__ volatile("mov %[stack], %%rsp\n\t"
+                     "xor %%edx, %%edx\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "jmp *%[resume]"
+                     :
+                     : "a"(entry), [stack] "c"(stack), [resume] "S"(resume)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+/* The thread pointer, and where from there glibc keeps what it has made of AT_RANDOM's 16 bytes: the
+ * stack's canary, whose lowest byte is 0, and the pointer guard. */
+#define ARCH_STACK_GUARD 0x28
+#define ARCH_STACK_GUARD_MASK (~0xffUL)
+#define ARCH_POINTER_GUARD 0x30
+#define ARCH_RSEQ_SIGNATURE 0x53053053
+static inline uintptr_t arch_thread(void)
+{
+    const long get_fs = 0x1003;
+    uintptr_t thread = 0;
+
+    sys2(SYS_arch_prctl, get_fs, (long)(uintptr_t)&thread);
+    return thread;
+}
+
+static inline void arch_set_thread(uintptr_t thread)
+{
+    const long set_fs = 0x1002;
+
+    sys2(SYS_arch_prctl, set_fs, (long)thread);
 }
 
 /* A jump to anywhere: movabs $target, %rax; jmp *%rax.  rax is dead at the entry of a function that

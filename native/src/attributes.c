@@ -31,11 +31,13 @@ int attributes_read(struct thread_attributes *attributes)
 #define STACK_BYTES_MIN (256UL << 10)
 #define STACK_BYTES_MAX (64UL << 20) /* of what a limit asks for, which may be meant otherwise */
 
-/* The soft limit that the task will have. */
-static uint64_t stack_limit(const struct aiopip_spawn_options *options)
+/* The soft limit of the stack that a task with such options will have. */
+uint64_t attributes_stack_limit(const struct aiopip_spawn_options *options)
 {
     struct rlimit limit;
 
+    if (options && options->stack_bytes)
+        return options->stack_bytes;
     for (size_t i = 0; options && i < options->limit_count; i++)
         if (options->limits[i].resource == RLIMIT_STACK)
             return options->limits[i].soft;
@@ -46,12 +48,10 @@ static uint64_t stack_limit(const struct aiopip_spawn_options *options)
 size_t attributes_stack(const struct aiopip_spawn_request *request)
 {
     const struct aiopip_spawn_options *options = request->options;
-    uint64_t wanted = options ? options->stack_bytes : 0;
+    uint64_t wanted = attributes_stack_limit(options);
 
-    if (!wanted) {
-        wanted = stack_limit(options);
-        wanted = wanted > STACK_BYTES_MAX ? STACK_BYTES : wanted;
-    }
+    if (!(options && options->stack_bytes) && wanted > STACK_BYTES_MAX)
+        wanted = STACK_BYTES;
     wanted = wanted < STACK_BYTES_MIN ? STACK_BYTES_MIN : wanted;
     return wanted > SIZE_MAX - ARCH_PAGE ? SIZE_MAX : align_up(wanted, ARCH_PAGE);
 }

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <linux/prctl.h>
 
+#include "warm_state.h"
+
 #define SIGNAL_COUNT 64
 #define SIGNAL_KILL 9
 #define SIGNAL_PIPE 13
@@ -90,7 +92,7 @@ static void set_limits(struct task_block *block)
      * corrupt each other.  The preload puts the limit back when it has taken the break away. */
     const struct kernel_rlimit no_break = {0, block->start.data_limit.hard};
 
-    if (!block->start.exec)
+    if (!block->start.exec && !block->start.resume)
         set_limit(block, RESOURCE_DATA, &no_break);
     if (block->start.set_file_limit)
         set_limit(block, RESOURCE_NOFILE, &block->start.file_limit);
@@ -172,6 +174,29 @@ static __attribute__((noreturn)) void execute(struct task_block *block)
     child_fail(block, AIOPIP_FAILED_PROGRAM, error ? error : -ENOENT);
 }
 
+/* Go on behind ld.so, in a window that is as it has left it, and say here what the preload's constructor
+ * has said then.  What ld.so has told the kernel of its thread is told again for this one. */
+static __attribute__((noreturn)) void resume(struct task_block *block)
+{
+    const struct task_start *start = &block->start;
+    const struct warm *warm = start->warm;
+    struct kernel_rseq *rseq = (struct kernel_rseq *)warm->rseq;
+
+    *warm->thread_id = atomic_load(&block->pid);
+    arch_set_thread(warm->thread);
+    sys1(SYS_set_tid_address, (long)(uintptr_t)warm->thread_id);
+    sys2(SYS_set_robust_list, (long)warm->robust_list, (long)warm->robust_bytes);
+    if (rseq) {
+        *rseq = (struct kernel_rseq){.cpu_id = KERNEL_RSEQ_UNREGISTERED};
+        if (sys4(SYS_rseq, (long)warm->rseq, KERNEL_RSEQ_BYTES, 0, ARCH_RSEQ_SIGNATURE) < 0)
+            rseq->cpu_id = KERNEL_RSEQ_FAILED;
+    }
+    atomic_store(&block->slot->loaded, TASK_LOADED_TRACKED);
+    if (shared_loads_wanted(block->control))
+        shared_wake_spawner(block->control);
+    arch_resume_loader(start->resume, warm->entry, start->stack);
+}
+
 void child_main(void *argument)
 {
     struct task_block *block = argument;
@@ -200,5 +225,7 @@ void child_main(void *argument)
         child_close_descriptors(block);
     if (start->flags & AIOPIP_SPAWN_STOPPED)
         wait_at_gate(block);
+    if (start->resume)
+        resume(block);
     arch_enter(start->entry, start->stack);
 }

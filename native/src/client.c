@@ -11,6 +11,7 @@
 #include "core.h"
 #include "holds.h"
 #include "options.h"
+#include "warm.h"
 
 /* ---- Spawning --------------------------------------------------------------------------------- */
 
@@ -85,19 +86,26 @@ static bool is_going(const struct core *core, int32_t pipid)
            memory != MEMORY_STUCK;
 }
 
-/* The slot wanted, or the lowest free one: its number, -EBUSY or -EAGAIN. */
-static int choose_slot(struct core *core, int32_t wanted)
+/* The slot wanted; or a free one, best one that has the program loaded, or else nothing: its number,
+ * -EBUSY or -EAGAIN. */
+static int choose_slot(struct core *core, int32_t wanted, const char *program)
 {
     bool going = false;
     uint32_t first = wanted < 0 ? 0 : (uint32_t)wanted;
     uint32_t end = wanted < 0 ? core->control->max_tasks : first + 1;
+    int chosen = wanted < 0 ? warm_choose(core, program) : -1;
 
+    if (chosen >= 0)
+        return chosen;
     for (uint32_t i = first; i < end; i++) {
-        if (atomic_load(&core->control->slots[i].state) == SLOT_FREE)
-            return (int)i;
+        if (atomic_load(&core->control->slots[i].state) == SLOT_FREE) {
+            if (wanted >= 0 || !warm_is(core, (int32_t)i))
+                return (int)i;
+            chosen = chosen < 0 ? (int)i : chosen;
+        }
         going |= is_going(core, (int32_t)i);
     }
-    return going ? -EAGAIN : -EBUSY;
+    return chosen >= 0 ? chosen : going ? -EAGAIN : -EBUSY;
 }
 
 static void take_slot(struct core *core, struct aiopip_client *client, struct request *request,
@@ -145,7 +153,7 @@ int aiopip_spawn(aiopip_client *client, const struct aiopip_spawn_request *spawn
         return result;
     }
     core_lock(core);
-    int chosen = choose_slot(core, spawn->pipid);
+    int chosen = choose_slot(core, spawn->pipid, spawn->program);
     if (chosen >= 0 && options_want_table(spawn->options) && cloner_start(core) < 0)
         chosen = -ENOMEM;
     if (chosen >= 0) {
@@ -247,6 +255,16 @@ int aiopip_acknowledge(aiopip_client *client, int32_t pipid, uint64_t generation
     }
     core_unlock(core, SIDE_PROCESS);
     return result;
+}
+
+void aiopip_trim(aiopip_client *client)
+{
+    struct core *core = client->core;
+
+    if (core->pid != getpid())
+        return;
+    atomic_store(&core->warm_is_idle, true);
+    shared_wake_spawner(core->control);
 }
 
 int aiopip_abort(aiopip_client *client, uint32_t timeout_ms)

@@ -16,6 +16,7 @@
 
 #include "exports.h"
 #include "ledger.h"
+#include "warm.h"
 
 /* The one core of the process; its lock guards the pointer too. */
 static pthread_mutex_t opening = PTHREAD_MUTEX_INITIALIZER;
@@ -178,6 +179,7 @@ static int make_core(const struct aiopip_options *options, struct core **out)
     core->pid = getpid();
     core->self_pidfd = core->reaper_socket = core->control_socket = core->epoll = -1;
     core->reaper_self_pidfd = core->preload_fd = core->maps = -1;
+    core->reaper_maps = core->reaper_pagemap = -1;
     core->queue_tail = &core->queue_head;
     core->next_generation = 1;
     core->preload = strdup(options->preload);
@@ -466,5 +468,9 @@ void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *stat
     statistics->has_kcmp = core->has_kcmp;
     statistics->loader_tracked = core->tracked;
     statistics->loader_seeded = core->seed != NULL;
+    statistics->resumes = core->warm_use == WARM_ON;
+    statistics->warm = warm_count(core);
+    statistics->reclaiming += statistics->warm;
+    statistics->resumed = core->resumed;
     core_unlock(core, SIDE_PROCESS);
 }

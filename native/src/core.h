@@ -36,6 +36,9 @@
 
 #define CORE_FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
 #define CORE_LOADING 64      /* tasks whose report may be outstanding, slow ones too */
+#define CORE_WARM 64 /* windows that may keep their program loaded; with those of running tasks */
+
+#define CORE_PROGRAMS 64 /* that may be known to have ended */
 
 /* Threads by the descriptor table that they have. */
 enum core_side {
@@ -124,11 +127,19 @@ struct task {
     int32_t next; /* in one of the reaper's lists */
     bool asked;   /* by a timer, not by epoll, whether it has ended */
     int wait_status;
+    uint64_t program; /* a hash of what it runs */
     uint64_t started_ns, ended_ns;
     uint64_t stolen_ns; /* when its status was first found taken; 0: not so */
     struct rusage usage;
     int error;
     struct program_error failure;
+};
+
+/* Which windows keep their program loaded: warm.h. */
+enum warm_use {
+    WARM_OFF,
+    WARM_TRYING, /* each, from the first start on */
+    WARM_ON, /* of programs that are started when one of theirs has ended: again, not only at once */
 };
 
 /* ---- The core --------------------------------------------------------------------------------- */
@@ -152,7 +163,7 @@ struct core {
     uint32_t queued, alive;
     bool clients_changed; /* for the spawner to look at: cleared by it */
     bool requests_cancelled;
-    uint64_t spawned, ended, failed, unloaded, orphan_waits;
+    uint64_t spawned, ended, failed, unloaded, orphan_waits, resumed;
 
     /* Set at opening, then read only. */
     uint64_t auxv[STACK_AUXV_MAX][2];
@@ -203,12 +214,25 @@ struct core {
     int maps; /* /proc/self/maps, or -1 */
     bool tracked;
 
+    /* warm.c: windows that keep their program loaded, or will.  Set by warm.c, under the lock. */
+    struct warm_entry {
+        struct warm *state; /* NULL: a free entry */
+        uint64_t name_hash;
+        int32_t pipid;
+    } warm[CORE_WARM];
+    uint64_t ended_programs[CORE_PROGRAMS]; /* of tasks that have ended */
+    enum warm_use warm_use; /* core.c's opening; under the lock, before there are other clients */
+    _Atomic uint64_t last_spawn_ns; /* the spawner's */
+    uint64_t warm_kept_ns;          /* the reaper's: when a window was kept last; 0: none is */
+    _Atomic bool warm_is_idle;      /* others set, the spawner clears: drop all */
+
     /* The reaper's. */
     pthread_t reaper;
     int control_socket; /* reaper's end */
     int epoll;
     int reaper_self_pidfd;
-    int *pidfds; /* of each slot; -1: none */
+    int *pidfds;                     /* of each slot; -1: none */
+    int reaper_maps, reaper_pagemap; /* files of /proc/self, -1: not opened yet */
 };
 
 /* What the spawner sends to the reaper, one a datagram; a pidfd comes along with WATCH. */
@@ -322,6 +346,7 @@ void learn_seed(struct aiopip_client *client, const char *probe);
 
 /* attributes.c */
 int attributes_read(struct thread_attributes *attributes);
+uint64_t attributes_stack_limit(const struct aiopip_spawn_options *options);
 size_t attributes_stack(const struct aiopip_spawn_request *request);
 /* mine: of the thread that clones, which the child has already */
 void attributes_set(struct core *core, const struct request *request,
@@ -347,6 +372,10 @@ void window_shrink(const struct control *control, int32_t first_kept, int32_t la
 void window_release(struct control *control);
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block, uintptr_t *stack_start, uintptr_t *image_at);
+struct task_block *window_block(const struct core *core, int32_t pipid, size_t stack_bytes,
+                                uintptr_t *stack_start);
+void window_fill(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
+                 struct task_block *block);
 size_t window_spans(const struct control *control, int32_t pipid,
                     struct span spans[SHARED_OUTSIDE + 1]);
 int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t keep_count);

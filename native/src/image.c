@@ -74,6 +74,21 @@ static int take_segments(struct image *image, const struct elf_file *elf)
                : -ENOEXEC;
 }
 
+/* Only where its code is as we know it. */
+static void find_resume(int file, struct image *image)
+{
+    uint8_t code[16];
+
+    for (int i = 0; i < image->segment_count; i++) {
+        const struct image_segment *segment = &image->segments[i];
+        if (image->entry >= segment->start && image->entry < segment->file_end &&
+            pread(file, code, sizeof code,
+                  segment->offset + (off_t)(image->entry - segment->start)) == sizeof code &&
+            arch_loader_resumes(code, sizeof code))
+            image->resume = image->entry + ARCH_LOADER_RESUME;
+    }
+}
+
 /* ---- Preparing -------------------------------------------------------------------------------- */
 
 /* The next site at or after `from`, and its bytes; `to` when there is none. */
@@ -197,6 +212,7 @@ static int read_image(int file, const struct stat *status, const char *path, str
     image->changed = status->st_mtim;
     image->spare = image->bytes;
     seed_find_features(file, image);
+    find_resume(file, image);
     image->descriptor = prepare(image, file, &elf, path);
     image->tracked = image->descriptor >= 0;
     if (!image->tracked && (image->descriptor = fcntl(file, F_DUPFD_CLOEXEC, 3)) < 0)

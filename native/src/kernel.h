@@ -98,6 +98,50 @@ struct kernel_procmap_query {
 #define KERNEL_PROCMAP_QUERY 0xc0686611UL /* _IOWR('f', 17, 104 bytes) */
 #define KERNEL_PROCMAP_READABLE 1
 #define KERNEL_PROCMAP_WRITABLE 2
+#define KERNEL_PROCMAP_EXECUTABLE 4
+#define KERNEL_PROCMAP_SHARED 8
 #define KERNEL_PROCMAP_COVERING_OR_NEXT 0x10
+
+/* ioctl(/proc/self/pagemap, PAGEMAP_SCAN), Linux 6.7. */
+struct kernel_pagemap_scan {
+    uint64_t size;
+    uint64_t flags;
+    uint64_t start;
+    uint64_t end;
+    uint64_t walk_end; /* out */
+    uint64_t vec;
+    uint64_t vec_len;
+    uint64_t max_pages;
+    uint64_t category_inverted;
+    uint64_t category_mask;
+    uint64_t category_anyof_mask;
+    uint64_t return_mask;
+};
+struct kernel_page_region {
+    uint64_t start;
+    uint64_t end;
+    uint64_t categories;
+};
+#define KERNEL_PAGEMAP_SCAN 0xc0606610UL /* _IOWR('f', 16, 96 bytes) */
+#define KERNEL_PAGE_FILE 4
+#define KERNEL_PAGE_PRESENT 8
+#define KERNEL_PAGE_SWAPPED 16
+#define KERNEL_PAGE_ZERO 32
+
+#define KERNEL_PR_GET_TID_ADDRESS 40 /* prctl; Linux 3.5 */
+
+/* rseq(2), Linux 4.18. */
+struct kernel_rseq {
+    uint32_t cpu_id_start;
+    uint32_t cpu_id;
+    uint64_t rseq_cs;
+    uint32_t flags;
+    uint32_t node_id;
+    uint32_t mm_cid;
+    uint32_t padding;
+};
+#define KERNEL_RSEQ_BYTES ((long)sizeof(struct kernel_rseq))
+#define KERNEL_RSEQ_UNREGISTERED UINT32_MAX
+#define KERNEL_RSEQ_FAILED (UINT32_MAX - 1)
 
 #endif

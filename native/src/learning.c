@@ -14,6 +14,9 @@
  * The features are a structure whose size nobody tells: it ends at the latest where the file of ld.so
  * is no longer zero.  What was learned is for this file and for as long as this process runs: the
  * next one may be on another processor.
+ *
+ * Two more runs show whether windows can be kept warm here (warm.h): one to write its state down, and one
+ * in that state.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +28,8 @@
 static struct {
     bool tried;
     bool found;
+    bool resumes; /* tasks have begun in warm windows, and found everything there */
+    bool fails;   /* they have not */
     dev_t device;
     ino_t inode;
     struct timespec changed;
@@ -139,6 +144,29 @@ static void try_to_learn(struct aiopip_client *client, const char *probe, struct
     free(reports);
 }
 
+static int run_warm(struct aiopip_client *client, const char *probe, enum warm_use use,
+                    struct probe_report *report)
+{
+    core_lock(client->core);
+    client->core->warm_use = use;
+    core_unlock(client->core, SIDE_PROCESS);
+    *report = (struct probe_report){0};
+    return probe_run(client, probe, report);
+}
+
+/* Where it cannot be tried (a library was installed just now) the next core tries it. */
+static void try_warm(struct aiopip_client *client, const char *probe)
+{
+    struct probe_report *report = malloc(sizeof *report);
+
+    if (report && run_warm(client, probe, WARM_TRYING, report) == 0) {
+        int result = run_warm(client, probe, WARM_OFF, report);
+        learned.resumes = result == 0 && report->resumed;
+        learned.fails = result < 0;
+    }
+    free(report);
+}
+
 void learn_seed(struct aiopip_client *client, const char *probe)
 {
     struct core *core = client->core;
@@ -149,7 +177,7 @@ void learn_seed(struct aiopip_client *client, const char *probe)
     if (!learned.tried || learned.device != image->device || learned.inode != image->inode ||
         memcmp(&learned.changed, &image->changed, sizeof image->changed) != 0) {
         learned.tried = true;
-        learned.found = false;
+        learned.found = learned.resumes = learned.fails = false;
         learned.device = image->device;
         learned.inode = image->inode;
         learned.changed = image->changed;
@@ -158,5 +186,10 @@ void learn_seed(struct aiopip_client *client, const char *probe)
     core_lock(core);
     core->seed = learned.found ? &learned.seed : NULL;
     core->seeded = image;
+    core_unlock(core, SIDE_PROCESS);
+    if (learned.found && !learned.resumes && !learned.fails)
+        try_warm(client, probe);
+    core_lock(core);
+    core->warm_use = learned.found && learned.resumes ? WARM_ON : WARM_OFF;
     core_unlock(core, SIDE_PROCESS);
 }

@@ -22,6 +22,7 @@ struct probe_report {
     size_t count; /* words of the segment, up to PROBE_WORDS */
     /* The probe's. */
     uintptr_t image_at;
+    uint32_t resumed;                   /* 1: it has begun behind ld.so, in a warm window */
     uint64_t hwcap;                     /* AT_HWCAP and AT_PLATFORM as ld.so has made them */
     uintptr_t platform;                 /* 0: none */
     char platform_text[PROBE_PLATFORM]; /* cut off */

@@ -40,7 +40,7 @@ static bool is_clean(struct aiopip_client *client)
     client->wants_reclaimed = !clean;
     if (clean) {
         atomic_store(&slot->peer.generation, 0);
-        core->spawned = core->ended = core->failed = core->unloaded = 0;
+        core->spawned = core->ended = core->failed = core->unloaded = core->resumed = 0;
     }
     core_unlock(core, SIDE_PROCESS);
     return clean;

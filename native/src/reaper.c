@@ -17,6 +17,7 @@
 
 #include "kill_points.h"
 #include "reaper.h"
+#include "warm.h"
 
 #define EVENTS_AT_ONCE 64
 #define CONTROL_MARK UINT64_MAX
@@ -200,6 +201,7 @@ static void mark_ended(struct reaper *reaper, int32_t pipid)
     }
     core->alive--;
     core->ended++;
+    warm_note_end(core, task);
     core->unloaded +=
         atomic_load(&slot->loaded) == TASK_LOADED_NOT && !task->failed && !slot->block->start.exec;
     if (task->client)
@@ -270,7 +272,7 @@ static int timeout_of(const struct reaper *reaper)
         return 0;
     if (reaper->suspects.first != NO_TASK)
         return reaper->look_wait_ms;
-    return reaper->unwatched > 0 ? UNWATCHED_WAIT_MS : -1;
+    return reaper->unwatched > 0 ? UNWATCHED_WAIT_MS : warm_patience_ms(reaper->core);
 }
 
 /* Before it stops, it gives back what it can: a second is more than an exec takes. */
@@ -349,6 +351,10 @@ void *reaper_main(void *argument)
         close(core->epoll);
     if (core->reaper_self_pidfd >= 0)
         close(core->reaper_self_pidfd);
+    if (core->reaper_maps >= 0)
+        close(core->reaper_maps);
+    if (core->reaper_pagemap >= 0)
+        close(core->reaper_pagemap);
     close(socket);
     return NULL;
 }

@@ -16,6 +16,7 @@
 #include "holds.h"
 #include "kill_points.h"
 #include "reaper.h"
+#include "warm.h"
 
 #define LOOK_WAIT_MAX_MS 64
 #define LOOK_TRIES 100            /* then all is taken to be held, and it is looked again later */
@@ -240,11 +241,13 @@ void reclaim_memory(struct core *core, int32_t pipid, enum core_side side)
     }
     task->memory = held.all || held.count ? MEMORY_HELD : MEMORY_UNMAPPING;
     if (!held.all) {
+        bool keep = closed && held.count == 0 && !task->trimmed && !core->stopping;
         /* One thread does this, the reaper; behind its end several may. */
         if (!core->stopped)
             core_unlock(core, side);
         KILL_POINT(RECLAIM_UNMAPPING);
-        int result = window_unmap(core, pipid, held.spans, held.count);
+        int result =
+            keep && warm_keep(core, pipid) ? 0 : window_unmap(core, pipid, held.spans, held.count);
         KILL_POINT(RECLAIM_UNMAPPED);
         if (!core->stopped)
             core_lock(core);

@@ -249,6 +249,8 @@ struct task_start {
     uintptr_t function; /* options->entry's address in its file */
     int32_t dumpable;   /* PR_GET_DUMPABLE of the space, where credentials are changed; else 0 */
     const struct exec_plan *exec; /* NULL: a task; freed when the clone has returned */
+    struct warm *warm;            /* to be filled in by the task, or NULL */
+    uintptr_t resume;             /* where it goes on in ld.so, in the state of *warm; 0: entry */
 };
 
 /* The top of a task's stack mapping. */
@@ -269,6 +271,7 @@ struct task_block {
     int32_t failed_part;       /* task: likewise; -1: the option has no parts */
     _Atomic uint32_t gate;     /* futex; root: 1 when a task that shall be stopped may go on */
     struct outside outside[SHARED_OUTSIDE];
+    _Atomic uint32_t lends; /* task: 1: the kernel may read from its pages when it has ended */
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct sharing sharing;
 };

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "warm.h"
 
 #define LOADING_MAX 1                  /* tasks that may load at once */
 #define LOADING_PATIENCE_NS 20000000UL /* one that takes longer is not waited for */
@@ -178,6 +179,8 @@ static bool check_flags(struct core *core)
         core_sync_clients(core, SIDE_SPAWNER, core->self_pidfd);
         reaper_tell(core, REAPER_CLIENTS, -1, -1);
     }
+    if (atomic_exchange(&core->warm_is_idle, false))
+        warm_drop_idle(core);
     if (take_flag(&core->control->looks_wanted))
         reaper_tell(core, REAPER_LOOK, -1, -1);
     while (cancelled && (request = next_cancelled(core)) != NULL) {
@@ -314,6 +317,7 @@ void *spawner_main(void *argument)
         cloner_end(core);
         reaper_tell(core, REAPER_STOP, -1, -1);
         pthread_join(core->reaper, NULL);
+        warm_drop_idle(core);
     }
     close_descriptors(core);
     return NULL;

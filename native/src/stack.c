@@ -196,6 +196,32 @@ static struct aiopip_spawn_options *push_options(struct cursor *cursor,
     return options_copy(options, cursor->strings);
 }
 
+/* Arguments behind argv[0], and the environment. */
+static void push_request(struct cursor *cursor, const struct stack_content *content)
+{
+    const struct aiopip_spawn_request *request = content->request;
+
+    for (size_t i = 0; i < extra_words(content); i++)
+        push_string(cursor, content->program->words[i + 1]);
+    push_blob(cursor, request->argv, request->argv_bytes, request->argc, 1);
+    *cursor->words++ = 0;
+    push_blob(cursor, request->envp, request->envp_bytes, request->envc, 0);
+    *cursor->words++ = 0;
+}
+
+/* What the child reads when the request may be gone. */
+static void push_start(struct cursor *cursor, const struct stack_content *content,
+                       struct task_block *block)
+{
+    const struct aiopip_spawn_request *request = content->request;
+
+    block->start.cwd = request->cwd ? push(cursor, request->cwd, strlen(request->cwd) + 1) : NULL;
+    block->start.options = push_options(cursor, request->options);
+    if (request->options && request->options->given & OPTIONS_CREDENTIALS)
+        block->start.preload = push(cursor, content->preload, strlen(content->preload) + 1);
+    assert(cursor->strings >= (char *)cursor->words);
+}
+
 uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct task_block *block)
 {
     const struct aiopip_spawn_request *request = content->request;
@@ -210,19 +236,27 @@ uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct
     push_string(&cursor, "--argv0");
     push_string(&cursor, argv0_of(content));
     block->start.program = push_string(&cursor, loaded(content));
-    for (size_t i = 0; i < extra_words(content); i++)
-        push_string(&cursor, content->program->words[i + 1]);
-    push_blob(&cursor, request->argv, request->argv_bytes, request->argc, 1);
-    *cursor.words++ = 0;
-    push_blob(&cursor, request->envp, request->envp_bytes, request->envc, 0);
-    *cursor.words++ = 0;
+    push_request(&cursor, content);
     push_auxv(&cursor, content, block);
-    /* The child reads these when the request may be gone. */
-    block->start.cwd = request->cwd ? push(&cursor, request->cwd, strlen(request->cwd) + 1) : NULL;
-    block->start.options = push_options(&cursor, request->options);
-    if (request->options && request->options->given & OPTIONS_CREDENTIALS)
-        block->start.preload = push(&cursor, content->preload, strlen(content->preload) + 1);
-    assert(cursor.strings >= (char *)cursor.words);
+    push_start(&cursor, content, block);
+    return stack;
+}
+
+uintptr_t stack_continue(const struct stack_content *content, const struct warm *warm,
+                         struct task_block *block)
+{
+    const struct aiopip_spawn_request *request = content->request;
+    size_t bytes = (size_t)stack_measure(content, SIZE_MAX), auxv_bytes;
+    uintptr_t top = warm->stack, stack = (top - bytes) & -16UL;
+    struct cursor cursor = {(char *)top, (uintptr_t *)stack};
+
+    *cursor.words++ = extra_words(content) + request->argc;
+    push_string(&cursor, argv0_of(content));
+    push_request(&cursor, content);
+    auxv_bytes = warm->auxv_count * sizeof *warm->auxv;
+    memcpy(cursor.words, warm->auxv, auxv_bytes);
+    cursor.words += auxv_bytes / sizeof *cursor.words;
+    push_start(&cursor, content, block);
     return stack;
 }
 

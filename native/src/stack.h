@@ -11,8 +11,10 @@
 #include "image.h"
 #include "seed.h"
 #include "shared.h"
+#include "warm_state.h"
 
 #define STACK_AUXV_MAX 64
+#define STACK_ROOM (128UL << 10) /* that a program has at least, beyond arguments and block */
 
 /* What goes onto a stack. */
 struct stack_content {
@@ -32,6 +34,11 @@ long stack_measure(const struct stack_content *content, size_t stack_bytes);
 
 /* Write them below `top`; returns the stack pointer to enter ld.so with. */
 uintptr_t stack_build(const struct stack_content *content, uintptr_t top, struct task_block *block);
+
+/* Write what a program finds behind ld.so below what the window's first task was given, which stays: all
+ * but the arguments and the environment is that.  Returns the stack pointer to go on with. */
+uintptr_t stack_continue(const struct stack_content *content, const struct warm *warm,
+                         struct task_block *block);
 
 /* Read the process's own auxiliary vector. */
 void stack_read_auxv(uint64_t auxv[STACK_AUXV_MAX][2]);

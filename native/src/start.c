@@ -16,9 +16,9 @@
 #include "exports.h"
 #include "kill_points.h"
 #include "options.h"
+#include "warm.h"
 
-#define MAPPINGS_A_TASK 32       /* while it loads, at most, when it is small */
-#define STACK_ROOM (128UL << 10) /* that a program has at least, beyond arguments and block */
+#define MAPPINGS_A_TASK 32 /* while it loads, at most, when it is small */
 #define CLONE_FLAGS (KERNEL_CLONE_VM | KERNEL_CLONE_PIDFD | KERNEL_CLONE_CHILD_SETTID)
 
 /* What start_task has made so far, for the way back. */
@@ -58,6 +58,11 @@ static int build_memory(struct start *start)
     if (needed < 0 || (size_t)needed + SHARED_BLOCK_BYTES + STACK_ROOM > stack_bytes)
         return program_fail(start->error, AIOPIP_FAILED_ARGUMENTS, E2BIG, "%s",
                             start->request->spawn.program);
+    if (warm_build(core, start->request->pipid, &content, stack_bytes, &start->block,
+                   &start->stack_start)) {
+        start->block->start.function = start->function;
+        return 0;
+    }
     int result = window_map(core, start->request->pipid, stack_bytes, start->image, &start->block,
                             &start->stack_start, &image_at);
     if (result < 0)
@@ -69,6 +74,7 @@ static int build_memory(struct start *start)
     start->block->start.entry = image_at + start->image->entry;
     start->block->start.function = start->function;
     start->block->start.stack = stack_build(&content, (uintptr_t)start->block, start->block);
+    warm_prepare(core, start->request->pipid, &content, stack_bytes, start->block);
     return 0;
 }
 
@@ -203,6 +209,9 @@ static int prepare(struct start *start)
         return result;
     if (start->image && start->image == core->seeded && seed_fits(spawn->envp, spawn->envp_bytes))
         start->seed = core->seed;
+    atomic_store(&core->last_spawn_ns, core_now_ns());
+    if (!mappings_left(core, MAPPINGS_A_TASK))
+        warm_drop_idle(core);
     if (!mappings_left(core, MAPPINGS_A_TASK))
         return program_fail(start->error, AIOPIP_FAILED_MAPPINGS, ENOMEM, "%lu of %lu",
                             (unsigned long)core->mappings, (unsigned long)core->mappings_limit);
@@ -269,10 +278,12 @@ static void register_task(struct start *start)
     core_lock(core);
     task->pid = (pid_t)start->pid;
     task->started_ns = start->started_ns;
+    task->program = warm_hash(start->program->path);
     atomic_store(&core_slot(core, pipid)->state, SLOT_RUNNING);
     core->queued--;
     core->alive++;
     core->spawned++;
+    core->resumed += start->block->start.resume != 0;
     core->loading[core->loading_count].pipid = pipid;
     core->loading[core->loading_count++].since_ns = task->started_ns;
     core_announce_started(core);
@@ -327,6 +338,7 @@ void start_task(struct core *core, struct request *request)
     struct start start = {
         .core = core, .request = request, .error = &error, .program = &program, .pidfd = -1};
 
+    program.path[0] = 0;
     start.result = prepare(&start);
     if (start.result == 0 && core->private_descriptors &&
         options_want_table(request->spawn.options))

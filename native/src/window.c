@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "warm.h"
 
 #define GIB (1UL << 30)
 #define WINDOWS_BYTES (4096 * GIB)  /* of all of a core's windows */
@@ -159,15 +160,46 @@ static int map_guard(uintptr_t stack, size_t stack_bytes)
                : 0;
 }
 
+/* Where a task's block lies, and its stack begins. */
+struct task_block *window_block(const struct core *core, int32_t pipid, size_t stack_bytes,
+                                uintptr_t *stack_start)
+{
+    const struct control *control = core->control;
+
+    *stack_start = control->windows + (size_t)pipid * control->window_bytes + SHARED_GAP;
+    return (struct task_block *)(*stack_start + stack_bytes - SHARED_BLOCK_BYTES);
+}
+
+/* A block of zeros gets what all of them have. */
+void window_fill(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
+                 struct task_block *block)
+{
+    struct control *control = core->control;
+    struct slot *slot = core_slot(core, pipid);
+
+    block->magic = SHARED_MAGIC;
+    block->abi_version = AIOPIP_ABI_VERSION;
+    block->pipid = pipid;
+    block->generation = atomic_load(&slot->peer.generation);
+    block->control = control;
+    block->slot = slot;
+    block->window_start = control->windows + (size_t)pipid * control->window_bytes;
+    block->window_first = block->window_start + SHARED_GAP + stack_bytes + ARCH_PAGE;
+    block->window_end = block->window_start + control->window_bytes;
+    block->spare_end = block->window_first + image->bytes;
+    slot->block = block;
+}
+
 /* Map stack, block and ld.so.  On failure what was mapped stays for window_unmap. */
 int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struct image *image,
                struct task_block **block_out, uintptr_t *stack_start, uintptr_t *image_at)
 {
     struct control *control = core->control;
     struct slot *slot = core_slot(core, pipid);
-    uintptr_t window = control->windows + (size_t)pipid * control->window_bytes;
-    uintptr_t stack = window + SHARED_GAP;
+    uintptr_t window = control->windows + (size_t)pipid * control->window_bytes, stack;
+    struct task_block *block = window_block(core, pipid, stack_bytes, &stack);
 
+    warm_drop(core, pipid);
     /* The window is a task's alone, and is unmapped as a whole: if somebody has mapped something
      * there by address, it is not used. */
     if (!mappings_none(core, window, window + control->window_bytes))
@@ -176,7 +208,6 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK | KERNEL_MAP_FIXED_NOREPLACE,
              -1, 0) == MAP_FAILED)
         return -errno;
-    struct task_block *block = (struct task_block *)(stack + stack_bytes - SHARED_BLOCK_BYTES);
     slot->block = block;
     uintptr_t first = stack + stack_bytes + ARCH_PAGE;
     int result = map_guard(stack, stack_bytes);
@@ -184,16 +215,7 @@ int window_map(struct core *core, int32_t pipid, size_t stack_bytes, const struc
         result = image_map(image, first);
     if (result < 0)
         return result;
-    block->magic = SHARED_MAGIC;
-    block->abi_version = AIOPIP_ABI_VERSION;
-    block->pipid = pipid;
-    block->generation = atomic_load(&slot->peer.generation);
-    block->control = control;
-    block->slot = slot;
-    block->window_start = window;
-    block->window_first = first;
-    block->window_end = window + control->window_bytes;
-    block->spare_end = first + image->bytes;
+    window_fill(core, pipid, stack_bytes, image, block);
     atomic_store(&slot->spare, first + image->spare);
     atomic_store(&slot->cursor, first + image->bytes);
     *block_out = block;
@@ -314,6 +336,7 @@ int window_unmap(struct core *core, int32_t pipid, struct span *keep, size_t kee
 
     if (!slot->block && !task->trimmed)
         return 0; /* nothing was mapped: if there is something, it is not ours */
+    warm_forget(core, pipid);
     keep_count = merge_spans(keep, keep_count);
     if (task->trimmed) {
         from = task->remains;

@@ -110,6 +110,22 @@ uintptr_t symbols_program_base(void)
     return map ? map->l_addr : 0;
 }
 
+/* Only of those that need others: the kernel's own object has a path, too. */
+bool symbols_have_search_paths(void)
+{
+    for (const struct link_map *map = first_map(); map; map = map->l_next) {
+        bool needs = false, has_path = false;
+        for (const Elf64_Dyn *entry = map->l_ld; entry && entry->d_tag != DT_NULL; entry++) {
+            needs |= entry->d_tag == DT_NEEDED;
+            has_path |= entry->d_tag == DT_RPATH || entry->d_tag == DT_RUNPATH ||
+                        entry->d_tag == DT_AUDIT || entry->d_tag == DT_DEPAUDIT;
+        }
+        if (needs && has_path)
+            return true;
+    }
+    return false;
+}
+
 /* Our own library defines what libc is told by, too. */
 int symbols_of_libc(struct symbols *symbols)
 {

@@ -6,6 +6,7 @@
 #define LIBC_SYMBOLS_H
 
 #include <elf.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,5 +29,9 @@ __attribute__((visibility("hidden"))) int symbols_of_libc(struct symbols *symbol
 /* A function's address, 0 when there is none of at least `bytes` bytes. */
 __attribute__((visibility("hidden"))) uintptr_t symbols_find(const struct symbols *symbols,
                                                              const char *name, size_t bytes);
+
+/* Whether an object says where its libraries are (DT_RPATH, DT_RUNPATH), which may be found elsewhere next
+ * time, or has its loading audited. */
+bool symbols_have_search_paths(void);
 
 #endif

@@ -26,6 +26,7 @@ extern int *__errno_location(void);
 extern WEAK void *dlsym(void *scope, const char *name);
 extern WEAK char __libc_single_threaded;
 extern WEAK const char *gnu_get_libc_version(void);
+extern WEAK char **environ;
 
 struct task_block *task_block;
 struct symbols task_libc;
@@ -142,6 +143,42 @@ int io_destroy(uintptr_t context)
     return (int)(task_block ? aio_destroy(context) : sys1(SYS_io_destroy, (long)context));
 }
 
+/* ---- Pages that are lent ---------------------------------------------------------------------- */
+
+/* From now on the kernel may read from the task's pages when it has ended: they may be unmapped then, but
+ * not written to. */
+static void lend(void)
+{
+    if (task_block)
+        atomic_store_explicit(&task_block->lends, 1, memory_order_relaxed);
+}
+
+static void look_at_option(long level, long option)
+{
+    const int socket = 1, zero_copy = 60; /* SOL_SOCKET, SO_ZEROCOPY */
+
+    if (level == socket && option == zero_copy)
+        lend();
+}
+
+/* Found before libc's. */
+PUBLIC long vmsplice(int pipe, const void *vector, size_t count, unsigned flags);
+PUBLIC int setsockopt(int socket, int level, int option, const void *value, unsigned bytes);
+
+long vmsplice(int pipe, const void *vector, size_t count, unsigned flags)
+{
+    lend();
+    return (long)pointer_or_error(
+        sys4(SYS_vmsplice, pipe, (long)(uintptr_t)vector, (long)count, flags));
+}
+
+int setsockopt(int socket, int level, int option, const void *value, unsigned bytes)
+{
+    look_at_option(level, option);
+    return (int)(intptr_t)pointer_or_error(
+        sys5(SYS_setsockopt, socket, level, option, (long)(uintptr_t)value, bytes));
+}
+
 static long own_or(const char *path)
 {
     const char *own = task_own_program(path);
@@ -172,6 +209,14 @@ static long task_syscall(long number, long a, long b, long c, long d, long e, lo
         break;
     case SYS_io_destroy:
         result = aio_destroy((uintptr_t)a);
+        break;
+    case SYS_vmsplice:
+        lend();
+        result = sys4(number, a, b, c, d);
+        break;
+    case SYS_setsockopt:
+        look_at_option(b, c);
+        result = sys5(number, a, b, c, d, e);
         break;
     case SYS_readlink:
         result = task_raw_readlink(number, 0, (const char *)a, (char *)b, c);
@@ -330,6 +375,9 @@ __attribute__((constructor)) static void enter_task(void)
     /* musl's malloc moves the break by system calls of its own: there the limit must stay. */
     if (patched && gnu_get_libc_version)
         sys4(SYS_prlimit64, 0, RESOURCE_DATA, (long)(uintptr_t)&task_block->start.data_limit, 0);
+    /* libc knows its environment from its own constructor on: then it is too late. */
+    if (tracked && task_block->start.warm && &environ && !environ)
+        task_capture(task_block);
     atomic_store(&task_block->slot->loaded, tracked ? TASK_LOADED_TRACKED : TASK_LOADED_UNTRACKED);
     if (shared_loads_wanted(task_block->control))
         shared_wake_spawner(task_block->control);

@@ -4,9 +4,13 @@
  * to learn in what state ld.so is when it has found out all about the processor: see learning.c.
  *
  * It may run with features that are wrong, so it calls nothing that chooses among implementations.
+ *
+ * It may begin where another run of it has ended (warm.h): then it must find everything as that did.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
+#include <unistd.h>
 
 #include "probe.h"
 #include "shared.h"
@@ -16,6 +20,7 @@ static void report(struct probe_report *report)
     const struct task_block *block = (const struct task_block *)getauxval(SHARED_AUXV_TYPE);
 
     report->image_at = block->window_first;
+    report->resumed = block->start.resume != 0;
     report->hwcap = getauxval(AT_HWCAP);
     report->platform = getauxval(AT_PLATFORM);
     const volatile char *text = (const volatile char *)report->platform;
@@ -26,9 +31,21 @@ static void report(struct probe_report *report)
         report->words[i] = words[i];
 }
 
+/* Variables of each kind, and the thread's number, which a mutex has for its owner. */
+static bool is_fresh(void)
+{
+    static int variable = 1, zero;
+    static __thread int own = 1, own_zero;
+    pthread_mutex_t mutex = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
+    bool fresh = variable == 1 && zero == 0 && own == 1 && own_zero == 0;
+
+    variable = zero = own = own_zero = 2;
+    return fresh && pthread_mutex_lock(&mutex) == 0 && mutex.__data.__owner == gettid();
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
         report((struct probe_report *)strtoull(argv[1], NULL, 16));
-    return 0;
+    return is_fresh() ? EXIT_SUCCESS : EXIT_FAILURE;
 }

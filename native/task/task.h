@@ -28,6 +28,9 @@ long task_readlinkat(int directory, const char *path, char *into, size_t room);
 int task_execve(const char *path, char *const *argv, char *const *envp);
 long task_raw_readlink(long number, long directory, const char *path, char *into, long room);
 
+/* warm.c: fill block->start.warm in, and publish it if nothing is missing. */
+void task_capture(const struct task_block *block);
+
 #pragma GCC visibility pop
 
 #endif

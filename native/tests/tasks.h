@@ -46,7 +46,8 @@ static inline const char *task_program(const char *name)
 static inline aiopip_client *open_client(uint32_t max_tasks)
 {
     const struct aiopip_options options = {.max_tasks = max_tasks,
-                                           .preload = getenv("AIOPIP_TASK_LIBRARY")};
+                                           .preload = getenv("AIOPIP_TASK_LIBRARY"),
+                                           .probe = getenv("AIOPIP_PROBE")};
     aiopip_client *client = NULL;
 
     CHECK_EQUAL(aiopip_open(&options, &client), 0);
@@ -189,6 +190,7 @@ static inline int finish(aiopip_client *client, struct spawned spawned)
 /* Whether nothing is under way, and nobody holds anything. */
 static inline bool is_at_rest(aiopip_client *client)
 {
+    aiopip_trim(client);
     struct aiopip_statistics now = statistics_of(client);
 
     drain(client);

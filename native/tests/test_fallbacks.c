@@ -15,22 +15,24 @@ struct scenario {
     const char *name;
     struct denied denied[DENY_MAX];
     uint32_t private_descriptors, has_clone3, has_kcmp, loader_tracked;
+    uint32_t resumes; /* 0: it cannot */
 };
 
 static const struct scenario scenarios[] = {
-    {"nothing", {{0, 0}}, 1, 1, 1, 1},
-    {"clone3", {{SYS_clone3, ENOSYS}}, 1, 0, 1, 1},
-    {"pidfd_getfd", {{SYS_pidfd_getfd, EPERM}}, 0, 1, 1, 1},
-    {"close_range", {{SYS_close_range, ENOSYS}}, 0, 1, 1, 1},
-    {"kcmp", {{SYS_kcmp, EPERM}}, 1, 1, 0, 1},
-    {"memfd_create", {{SYS_memfd_create, EPERM}}, 1, 1, 1, 0},
-    {"getrandom", {{SYS_getrandom, ENOSYS}}, 1, 1, 1, 1},
-    {"PROCMAP_QUERY", {{SYS_ioctl, ENOTTY}}, 1, 1, 1, 1},
+    {"nothing", {{0, 0}}, 1, 1, 1, 1, 1},
+    {"clone3", {{SYS_clone3, ENOSYS}}, 1, 0, 1, 1, 1},
+    {"pidfd_getfd", {{SYS_pidfd_getfd, EPERM}}, 0, 1, 1, 1, 1},
+    {"close_range", {{SYS_close_range, ENOSYS}}, 0, 1, 1, 1, 1},
+    {"kcmp", {{SYS_kcmp, EPERM}}, 1, 1, 0, 1, 1},
+    {"memfd_create", {{SYS_memfd_create, EPERM}}, 1, 1, 1, 0, 0},
+    {"getrandom", {{SYS_getrandom, ENOSYS}}, 1, 1, 1, 1, 1},
+    {"PROCMAP_QUERY and PAGEMAP_SCAN", {{SYS_ioctl, ENOTTY}}, 1, 1, 1, 1, 0},
     {"Docker's old profile",
      {{SYS_clone3, ENOSYS}, {SYS_kcmp, EPERM}, {SYS_pidfd_getfd, EPERM}},
      0,
      0,
      0,
+     1,
      1},
     {"all",
      {{SYS_clone3, ENOSYS},
@@ -39,6 +41,7 @@ static const struct scenario scenarios[] = {
       {SYS_close_range, ENOSYS},
       {SYS_memfd_create, EPERM},
       {SYS_getrandom, ENOSYS}},
+     0,
      0,
      0,
      0,
@@ -58,6 +61,7 @@ static void check_statistics(aiopip_client *client, const struct scenario *scena
     CHECK_EQUAL(statistics.has_clone3, scenario->has_clone3);
     CHECK_EQUAL(statistics.has_kcmp, scenario->has_kcmp);
     CHECK_EQUAL(statistics.loader_tracked, scenario->loader_tracked);
+    CHECK(!statistics.resumes || scenario->resumes);
 }
 
 static void check_statuses(aiopip_client *client)

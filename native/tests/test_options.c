@@ -579,8 +579,7 @@ int main(void)
     RUN(test_entry_that_is_not_there);
     RUN(test_entry_in_a_broken_file);
     RUN(test_what_makes_no_sense_is_refused);
-    CHECK_SOON(statistics_of(client).reclaiming == 0);
-    CHECK_EQUAL(mappings_of_tasks(), 0);
+    check_clean(client);
     close_client(client);
     return 0;
 }
