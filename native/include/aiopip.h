@@ -271,7 +271,7 @@ AIOPIP_API int aiopip_close(aiopip_client *client);
  * number of those that are left.  Blocks. */
 AIOPIP_API int aiopip_abort(aiopip_client *client, uint32_t timeout_ms);
 
-/* The eventfd that is readable while events wait.  Owned by the client. */
+/* A descriptor (an epoll) that is readable while events wait, or a task has just ended.  Owned by the client. */
 AIOPIP_API int aiopip_fd(const aiopip_client *client);
 
 /* Take a slot and queue a task.  FAILED or STARTED follows as an event, then (after STARTED) EXITED.

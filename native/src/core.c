@@ -244,10 +244,18 @@ static int make_client(struct core *core, struct aiopip_client **out)
         free(client);
         return event_fd;
     }
+    int epoll = ending_make_epoll(event_fd);
+    if (epoll < 0) {
+        close(event_fd);
+        free(client);
+        return epoll;
+    }
     client->event_fds[SIDE_PROCESS] = event_fd;
+    client->epolls[SIDE_PROCESS] = epoll;
     client->core = core;
     client->ring_mask = events - 1;
     client->event_fds[SIDE_SPAWNER] = client->event_fds[SIDE_REAPER] = -1;
+    client->epolls[SIDE_SPAWNER] = client->epolls[SIDE_REAPER] = -1;
     memset(client->heeded, -1, sizeof client->heeded);
     core_lock(core);
     client->next = core->clients;
@@ -272,6 +280,8 @@ void core_sync_clients(struct core *core, enum core_side side, int self_pidfd)
         int theirs = client->event_fds[SIDE_PROCESS];
         if (client->event_fds[side] < 0)
             client->event_fds[side] = core_fetch(core, theirs, self_pidfd);
+        if (side == SIDE_REAPER && client->epolls[side] < 0)
+            client->epolls[side] = core_fetch(core, client->epolls[SIDE_PROCESS], self_pidfd);
         if (side == SIDE_REAPER)
             reaper_heed(core, client);
     }
@@ -280,6 +290,9 @@ void core_sync_clients(struct core *core, enum core_side side, int self_pidfd)
         if (client->event_fds[side] >= 0)
             close(client->event_fds[side]);
         client->event_fds[side] = -1;
+        if (client->epolls[side] >= 0)
+            close(client->epolls[side]);
+        client->epolls[side] = -1;
         if (side == SIDE_REAPER)
             reaper_unheed(core, client);
         /* The spawner may not have come to it yet: then another message will follow. */
@@ -372,8 +385,9 @@ static void close_client(struct aiopip_client *client)
             core_let_go(core, (int32_t)i);
         }
     core->stops.listeners -= client->listens;
+    close(client->epolls[SIDE_PROCESS]);
     close(client->event_fds[SIDE_PROCESS]);
-    client->event_fds[SIDE_PROCESS] = -1;
+    client->event_fds[SIDE_PROCESS] = client->epolls[SIDE_PROCESS] = -1;
     client->next = core->closing;
     core->closing = client;
     core->clients_changed = true;
@@ -429,7 +443,7 @@ int aiopip_close(aiopip_client *client)
 
 int aiopip_fd(const aiopip_client *client)
 {
-    return client->event_fds[SIDE_PROCESS];
+    return client->epolls[SIDE_PROCESS];
 }
 
 void aiopip_get_statistics(aiopip_client *client, struct aiopip_statistics *statistics)

@@ -60,6 +60,7 @@ struct aiopip_client {
     struct core *core;
     struct aiopip_client *next;
     int event_fds[CORE_SIDES]; /* the one eventfd in each table; -1: not fetched yet */
+    int epolls[CORE_SIDES];    /* likewise: of the eventfd, and of its tasks' ends; see ending.c */
     int heeded[CORE_SIDES]; /* a socket to which others come, in the reaper's table, too; or -1 */
     bool needs_kick;        /* events came into an empty ring */
     bool wants_reclaimed;   /* a spawn found memory in the way; cleared by RECLAIMED */
@@ -120,8 +121,9 @@ struct task {
     bool left;   /* by execve */
     bool failed; /* it ended with FAILED, not EXITED */
     enum memory_state memory;
-    bool aside;   /* the reaper has put it aside until something that stands against it goes */
-    bool trimmed; /* of its memory nothing is mapped but `remains` */
+    bool collected; /* the reaper knows of its end */
+    bool aside;     /* the reaper has put it aside until something that stands against it goes */
+    bool trimmed;   /* of its memory nothing is mapped but `remains` */
     struct span *remains; /* malloc; what is held, in whole pages, by address */
     size_t remains_count;
     int32_t next; /* in one of the reaper's lists */
@@ -281,6 +283,21 @@ void core_settle(struct core *core, int32_t pipid);
 /* Something that stood against unmapping a slot's memory is gone: the reaper looks again, or, when
  * there are no threads any more, it is done here.  Under the lock. */
 void core_let_go(struct core *core, int32_t pipid);
+
+/* ending.c: see whether a running task has ended, and if so mark and post that.  By the reaper, or by the
+ * task's client, which leaves to the reaper what is not plain.  Under the lock. */
+bool ending_look(struct core *core, int32_t pipid, enum core_side side);
+
+/* A client's epoll, in the process's table; or -errno. */
+int ending_make_epoll(int event_fd);
+
+/* Watch a task's end from its client's epoll, or no more.  Reaper only. */
+void ending_watch(struct core *core, int32_t pipid, int pidfd);
+void ending_unwatch(struct core *core, int32_t pipid, int pidfd);
+
+/* The tasks whose end a client's epoll tells of.  No lock. */
+#define ENDINGS_AT_ONCE 16
+int ending_take(const struct aiopip_client *client, int32_t pipids[ENDINGS_AT_ONCE]);
 
 /* signals.c: send a signal, as aiopip_kill() does.  The kernel takes a signal for a zombie, too, and
  * says that it was sent.  Who hears 0 from us shall know that the task had not ended by itself: one

@@ -190,15 +190,20 @@ static void deliver(struct aiopip_client *client, const struct queued_event *que
 int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count)
 {
     struct core *core = client->core;
+    int32_t ended[ENDINGS_AT_ONCE];
     uint64_t value;
     int taken = 0;
 
     if (core->pid != getpid())
         return -ESRCH;
-    /* First the descriptor, then the ring: who comes later finds the ring empty and kicks again. */
+    int endings = ending_take(client, ended);
+    core_lock(core);
+    /* First the descriptor, then the ring: who comes later finds the ring empty and kicks again.  Under the
+     * lock, so that the kick of who was here just now does not wake us a second time. */
     while (read(client->event_fds[SIDE_PROCESS], &value, sizeof value) < 0 && errno == EINTR)
         ;
-    core_lock(core);
+    for (int i = 0; i < endings; i++)
+        ending_look(core, ended[i], SIDE_PROCESS);
     core_announce_started(core);
     while (taken < count && client->head != client->tail) {
         struct queued_event queued = client->ring[client->head++ & client->ring_mask];

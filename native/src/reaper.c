@@ -75,10 +75,12 @@ static void watch(struct reaper *reaper, int32_t pipid, int pidfd)
     struct core *core = reaper->core;
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)pipid};
 
+    reaper->watched++;
     if (pidfd < 0)
         pidfd = (int)sys2(SYS_pidfd_open, core->tasks[pipid].pid, 0);
     if (pidfd >= 0 && epoll_ctl(core->epoll, EPOLL_CTL_ADD, pidfd, &event) == 0) {
         core->pidfds[pipid] = pidfd;
+        ending_watch(core, pipid, pidfd);
         return;
     }
     if (pidfd >= 0)
@@ -151,72 +153,12 @@ static void take_orders(struct reaper *reaper)
 
 /* ---- Reaping ---------------------------------------------------------------------------------- */
 
-/* What a child that could not apply its options has left to say of that. */
-static void read_failure(struct core *core, int32_t pipid)
-{
-    struct slot *slot = core_slot(core, pipid);
-    struct task *task = &core->tasks[pipid];
-    enum aiopip_failure failure = (enum aiopip_failure)atomic_load(&slot->failure);
-    const char *detail = failure == AIOPIP_FAILED_CWD       ? slot->block->start.cwd
-                         : failure == AIOPIP_FAILED_OPTIONS ? slot->block->failed_option
-                                                            : "";
-
-    if (failure == AIOPIP_FAILED_OPTIONS && slot->block->failed_part >= 0)
-        program_fail(&task->failure, failure, 0, "%s[%d]", detail, slot->block->failed_part);
-    else
-        program_fail(&task->failure, failure, 0, "%s", detail);
-    task->error = atomic_load(&slot->error);
-}
-
-/* A change of credentials takes it from the whole space that it may be dumped, and the child puts that
- * back, unless it is killed in between. */
-static void put_dumpable_back(const struct slot *slot)
-{
-    if (atomic_load(&slot->started) != TASK_STARTED_DONE && slot->block->start.dumpable == 1)
-        prctl(PR_SET_DUMPABLE, 1);
-}
-
-/* Mark the end and post it.  Under the lock. */
-static void mark_ended(struct reaper *reaper, int32_t pipid)
-{
-    struct core *core = reaper->core;
-    struct slot *slot = core_slot(core, pipid);
-    struct task *task = &core->tasks[pipid];
-
-    put_dumpable_back(slot);
-    task->ended_ns = core_now_ns();
-    task->failed = atomic_load(&slot->started) == TASK_STARTED_FAILED;
-    task->acknowledged = task->failed || !atomic_load(&slot->block->sharing.published);
-    task->memory = MEMORY_PENDING;
-    list_push(core, atomic_load(&slot->quiet) || task->failed ? &reaper->ready : &reaper->suspects,
-              pipid);
-    if (task->failed) {
-        read_failure(core, pipid);
-        core->failed++;
-    } else {
-        core_announce(core, pipid);
-        /* What it said before it ended, and the spawner has not come to read. */
-        if (shared_take_bit(core->control->attention, (uint32_t)pipid))
-            core_post_export(core, pipid);
-    }
-    core->alive--;
-    core->ended++;
-    warm_note_end(core, task);
-    core->unloaded +=
-        atomic_load(&slot->loaded) == TASK_LOADED_NOT && !task->failed && !slot->block->start.exec;
-    if (task->client)
-        task->client->alive--;
-    atomic_store(&slot->state, SLOT_ENDED);
-    KILL_POINT(END_MARKED);
-    core_post(core, pipid, task->failed ? AIOPIP_EVENT_FAILED : AIOPIP_EVENT_EXITED);
-    pthread_cond_broadcast(&core->changed);
-}
-
 static void stop_watching(struct reaper *reaper, int32_t pipid)
 {
     struct core *core = reaper->core;
 
     if (core->pidfds[pipid] >= 0) {
+        ending_unwatch(core, pipid, core->pidfds[pipid]);
         /* A child by fork may have a copy of it: then closing alone leaves it in the epoll. */
         epoll_ctl(core->epoll, EPOLL_CTL_DEL, core->pidfds[pipid], NULL);
         close(core->pidfds[pipid]);
@@ -225,18 +167,22 @@ static void stop_watching(struct reaper *reaper, int32_t pipid)
     reaper->unwatched -= core->tasks[pipid].asked;
 }
 
-/* Reap a task if it has ended, and report that. */
+/* Reap a task if it has ended, and report that; its client may have been quicker. */
 static void reap(struct reaper *reaper, int32_t pipid)
 {
     struct core *core = reaper->core;
     struct slot *slot = core_slot(core, pipid);
     struct task *task = &core->tasks[pipid];
 
-    /* In one piece under the lock: aiopip_kill trusts that a running task's PID is not free yet. */
     core_lock(core);
-    bool ended = wait_for(core, pipid);
-    if (ended)
-        mark_ended(reaper, pipid);
+    bool ended = atomic_load(&slot->state) == SLOT_ENDED || ending_look(core, pipid, SIDE_REAPER);
+    if (ended) {
+        task->collected = true;
+        reaper->watched--;
+        list_push(core,
+                  atomic_load(&slot->quiet) || task->failed ? &reaper->ready : &reaper->suspects,
+                  pipid);
+    }
     core_unlock(core, SIDE_REAPER);
     if (!ended) {
         /* A tracer holds it back: the descriptor would say so without end. */
@@ -259,8 +205,7 @@ static void ask_unwatched(struct reaper *reaper)
     struct core *core = reaper->core;
 
     for (uint32_t i = 0; i < core->control->max_tasks && reaper->unwatched > 0; i++)
-        if (core->tasks[i].asked &&
-            atomic_load(&core_slot(core, (int32_t)i)->state) == SLOT_RUNNING)
+        if (core->tasks[i].asked && !core->tasks[i].collected)
             reap(reaper, (int32_t)i);
 }
 
@@ -275,12 +220,13 @@ static int timeout_of(const struct reaper *reaper)
     return reaper->unwatched > 0 ? UNWATCHED_WAIT_MS : warm_patience_ms(reaper->core);
 }
 
-/* Before it stops, it gives back what it can: a second is more than an exec takes. */
+/* Before it stops, when all tasks have ended, it learns of all ends, for clients may have been quicker, and
+ * gives back what it can: a second is more than an exec takes. */
 static bool has_work(const struct reaper *reaper)
 {
     int32_t suspect = reaper->suspects.first;
 
-    return reaper->ready.first != NO_TASK ||
+    return reaper->watched > 0 || reaper->ready.first != NO_TASK ||
            (suspect != NO_TASK &&
             core_now_ns() - reaper->core->tasks[suspect].ended_ns < STOP_WAIT_NS);
 }

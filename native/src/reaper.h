@@ -28,7 +28,8 @@ struct reaper {
     struct core *core;
     struct list suspects;               /* a child by vfork may run on their memory */
     struct list ready;                  /* to be unmapped, unless an import stands against it */
-    uint32_t unwatched;                 /* tasks that are asked one by one */
+    uint32_t watched;                   /* tasks whose end it has to learn of still */
+    uint32_t unwatched;                 /* of these, those that are asked one by one */
     struct orphan orphans[ORPHANS_MAX]; /* those of the last look */
     int orphan_count;
     int look_wait_ms; /* between looks for orphans, while some stand against a suspect */
@@ -54,6 +55,9 @@ static inline int32_t list_pop(struct core *core, struct list *list)
 /* waiting.c: see whether a task has ended, and fill in how.  False when it has not, or when another
  * process holds its status back for now.  Under the lock. */
 bool wait_for(struct core *core, int32_t pipid);
+
+/* The same from any thread; false, too, when the status is not to be had by a plain wait. */
+bool wait_for_plain(struct core *core, int32_t pipid);
 
 /* reclaim.c: give back what one ended task left, if it is time. */
 void reclaim_one(struct reaper *reaper);

@@ -45,10 +45,9 @@ static bool ask_pidfd(struct core *core, int32_t pipid, int *status, bool *lost)
 
 /* waitid of a task.  Without KERNEL_WALL it knows children whose exit signal is SIGCHLD, which is a
  * task's only after an execve. */
-static long wait_as(struct core *core, int32_t pipid, int kind, siginfo_t *information,
+static long wait_as(struct core *core, int32_t pipid, int pidfd, int kind, siginfo_t *information,
                     struct rusage *usage)
 {
-    int pidfd = core->pidfds[pipid];
     long result;
 
     do
@@ -59,22 +58,37 @@ static long wait_as(struct core *core, int32_t pipid, int kind, siginfo_t *infor
     return result;
 }
 
-/* One that has exec'ed is a child as any other: another waitpid(-1) may have been quicker. */
-bool wait_for(struct core *core, int32_t pipid)
+/* By a pidfd of the caller's table, or by -1: the PID is not free before this call.  A child as any other
+ * is asked for first: one that has exec'ed. */
+static long wait_either(struct core *core, int32_t pipid, int pidfd)
 {
     struct task *task = &core->tasks[pipid];
     siginfo_t information = {0};
 
-    long result = wait_as(core, pipid, 0, &information, &task->usage);
+    long result = wait_as(core, pipid, pidfd, 0, &information, &task->usage);
     task->left = result == 0;
     if (result == -ECHILD)
-        result = wait_as(core, pipid, KERNEL_WALL, &information, &task->usage);
-    if (result == -ECHILD) {
-        task->left = true;
-        return ask_pidfd(core, pipid, &task->wait_status, &task->status_lost);
-    }
-    if (result < 0 || information.si_pid == 0)
-        return false;
-    task->wait_status = status_of(&information);
-    return true;
+        result = wait_as(core, pipid, pidfd, KERNEL_WALL, &information, &task->usage);
+    if (result == 0 && information.si_pid == 0)
+        return -EAGAIN;
+    if (result == 0)
+        task->wait_status = status_of(&information);
+    return result;
+}
+
+bool wait_for_plain(struct core *core, int32_t pipid)
+{
+    return wait_either(core, pipid, -1) == 0;
+}
+
+/* Of one that has exec'ed another waitpid(-1) may have taken the status. */
+bool wait_for(struct core *core, int32_t pipid)
+{
+    struct task *task = &core->tasks[pipid];
+
+    long result = wait_either(core, pipid, core->pidfds[pipid]);
+    if (result != -ECHILD)
+        return result == 0;
+    task->left = true;
+    return ask_pidfd(core, pipid, &task->wait_status, &task->status_lost);
 }

@@ -65,7 +65,7 @@ def python() -> Path:
 
 def as_process(*line: str | Path, **options: Any) -> bytes:
     """What an ordinary process writes to its stdout."""
-    options = {"stdin": subprocess.DEVNULL, "env": dict(os.environ), "timeout": 60, **options}
+    options = {"stdin": subprocess.DEVNULL, "timeout": 60, **options}
     written: bytes = subprocess.run(line, check=True, stdout=subprocess.PIPE, **options).stdout
     return written
 

@@ -184,7 +184,7 @@ async def test_exports_and_imports_of_tasks_leave_nothing(root: aiopip.Root) -> 
 
 
 async def test_roots_leave_nothing(program: Programs) -> None:
-    """aiopip_open, _fd, _heed, _drain, _statistics, _kill, _abort and _close."""
+    """aiopip_open, _fd, _heed, _drain, _statistics, _kill, _trim, _abort and _close."""
 
     async def cycle(how: int) -> None:
         async with clean_root(max_tasks=64) as root:
@@ -192,6 +192,7 @@ async def test_roots_leave_nothing(program: Programs) -> None:
             if tasks:
                 tasks[0].terminate()
                 await tasks[0].wait()
+            root.trim()
         async with aiopip.Root(max_tasks=64) as root:
             await root.spawn(program("pause"))
             root.abort()
@@ -240,6 +241,7 @@ def test_every_native_call_appears_in_a_test_of_leaks() -> None:
         "aiopip_drain",
         "aiopip_kill",
         "aiopip_get_statistics",
+        "aiopip_trim",
         "aiopip_peer_of_client",
         "aiopip_peer_keep",
         "aiopip_peer_release",
