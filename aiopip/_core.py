@@ -259,18 +259,17 @@ class Core:
 
     def _ended(self, record: Ended) -> None:
         state = self.live.pop((record.pipid, record.generation))
-        status = ExitStatus(
+        state.status = status = ExitStatus(
             record.wait_status,
             record.usage,
             record.started_ns,
             record.ended_ns,
             record.status_lost,
         )
-        state.status = status
         state.loaded = record.loaded
         state.shared = not record.left
-        # The last chance of the waiting imports comes before the memory goes.
-        self.imports.finish(state)
+        if state.imports:  # their last chance comes before the memory goes
+            self.imports.finish(state)
         state.unacknowledged = record.acknowledge
         if self.launcher.ended(state):
             self._report(state, status)

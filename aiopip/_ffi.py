@@ -22,26 +22,15 @@ except ModuleNotFoundError as error:
         "these are aiopip's sources, whose native part is not built: install them (pip install .) "
         "and leave their folder, which hides what is installed"
     ) from None
-from aiopip._records import (
-    Called,
-    Ended,
-    Failed,
-    Halted,
-    Published,
-    Reclaimed,
-    Record,
-    Released,
-    Resumed,
-    Started,
-    Usage,
-)
+from aiopip._decode import EVENT_BYTES, decode
 from aiopip._statistics import RootStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from aiopip._native import CData
     from aiopip._options import PackedOptions
+    from aiopip._records import Record
     from aiopip._request import SpawnRequest
 
 BATCH = 64
@@ -307,12 +296,13 @@ def _word(word: CData) -> Word:
 class Client:
     """A client of the core, from `open_client` to `close`."""
 
-    __slots__ = ("_client", "_events", "_generation", "_pipid", "_request", "_spans")
+    __slots__ = ("_bytes", "_client", "_events", "_generation", "_pipid", "_request", "_spans")
 
     def __init__(self, client: CData) -> None:
         self._client = client
         # Made once and used again by every call: none of the calls keeps a pointer.
         self._events = ffi.new("struct aiopip_event[]", BATCH)
+        self._bytes = memoryview(ffi.buffer(self._events))
         self._request = ffi.new("struct aiopip_spawn_request *")
         self._pipid = ffi.new("int32_t *")
         self._generation = ffi.new("uint64_t *")
@@ -391,7 +381,7 @@ class Client:
     def drain(self) -> list[Record]:
         """`aiopip_drain`: up to BATCH events, oldest first; fewer mean that no more wait."""
         count = lib.aiopip_drain(self._client, self._events, BATCH)
-        return [_DECODERS[event.kind](event) for event in self._events[0:count]]
+        return [decode(self._bytes, number * EVENT_BYTES) for number in range(count)]
 
     def named_import(self, pipid: int, generation: int, name: bytes) -> Hold | int:
         """`aiopip_named_import`: a Hold, or minus an errno."""
@@ -497,75 +487,3 @@ def open_client(max_tasks: int, preload: str, probe: str, launcher: str) -> Clie
     client = ffi.new("aiopip_client **")
     result = lib.aiopip_open(options, client)
     return Client(client[0]) if result >= 0 else result
-
-
-def _started(event: CData) -> Started:
-    return Started(event.pipid, event.generation, event.pid)
-
-
-def _failed(event: CData) -> Failed:
-    detail = os.fsdecode(ffi.string(event.detail))
-    return Failed(event.pipid, event.generation, event.failure, event.error, detail)
-
-
-def _ended(event: CData) -> Ended:
-    flags = event.flags
-    return Ended(
-        event.pipid,
-        event.generation,
-        event.wait_status,
-        bool(flags & lib.AIOPIP_EVENT_LOADED),
-        bool(flags & lib.AIOPIP_EVENT_STATUS_LOST),
-        bool(flags & lib.AIOPIP_EVENT_LEFT),
-        bool(flags & lib.AIOPIP_EVENT_ACKNOWLEDGE),
-        event.started_ns,
-        event.ended_ns,
-        Usage(
-            event.user_us,
-            event.system_us,
-            event.max_rss_kib,
-            event.minor_faults,
-            event.major_faults,
-            event.blocks_in,
-            event.blocks_out,
-            event.voluntary_switches,
-            event.involuntary_switches,
-        ),
-    )
-
-
-def _exported(event: CData) -> Published:
-    return Published(event.pipid, event.generation)
-
-
-def _stopped(event: CData) -> Halted:
-    return Halted(event.pipid, event.generation, os.WSTOPSIG(event.wait_status))
-
-
-def _continued(event: CData) -> Resumed:
-    return Resumed(event.pipid, event.generation)
-
-
-def _reclaimed(event: CData) -> Reclaimed:
-    return Reclaimed(event.pipid, event.generation)
-
-
-def _released(_event: CData) -> Released:
-    return Released()
-
-
-def _called(_event: CData) -> Called:
-    return Called()
-
-
-_DECODERS: dict[int, Callable[[CData], Record]] = {
-    lib.AIOPIP_EVENT_STARTED: _started,
-    lib.AIOPIP_EVENT_FAILED: _failed,
-    lib.AIOPIP_EVENT_EXITED: _ended,
-    lib.AIOPIP_EVENT_EXPORTED: _exported,
-    lib.AIOPIP_EVENT_STOPPED: _stopped,
-    lib.AIOPIP_EVENT_CONTINUED: _continued,
-    lib.AIOPIP_EVENT_RECLAIMED: _reclaimed,
-    lib.AIOPIP_EVENT_RELEASED: _released,
-    lib.AIOPIP_EVENT_CALLED: _called,
-}

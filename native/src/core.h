@@ -122,8 +122,9 @@ struct task {
     bool failed; /* it ended with FAILED, not EXITED */
     enum memory_state memory;
     bool collected; /* the reaper knows of its end */
-    bool aside;     /* the reaper has put it aside until something that stands against it goes */
-    bool trimmed;   /* of its memory nothing is mapped but `remains` */
+    bool watched_by_client;
+    bool aside;   /* the reaper has put it aside until something that stands against it goes */
+    bool trimmed; /* of its memory nothing is mapped but `remains` */
     struct span *remains; /* malloc; what is held, in whole pages, by address */
     size_t remains_count;
     int32_t next; /* in one of the reaper's lists */
@@ -291,8 +292,11 @@ bool ending_look(struct core *core, int32_t pipid, enum core_side side);
 /* A client's epoll, in the process's table; or -errno. */
 int ending_make_epoll(int event_fd);
 
+/* Tell all others who may wait for a task's end, when it was marked.  Without the lock. */
+void ending_tell(struct core *core, int32_t pipid);
+
 /* Watch a task's end from its client's epoll, or no more.  Reaper only. */
-void ending_watch(struct core *core, int32_t pipid, int pidfd);
+bool ending_watch(struct core *core, int32_t pipid, int pidfd);
 void ending_unwatch(struct core *core, int32_t pipid, int pidfd);
 
 /* The tasks whose end a client's epoll tells of.  No lock. */

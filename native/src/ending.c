@@ -7,12 +7,14 @@
  * well, of its eventfd and of the pidfds of its tasks, which the reaper puts there: the kernel wakes both at
  * once.  Whoever has the lock first asks for the status, marks the end and posts it:
  *
- *   reaper first    posts, and kicks under the lock; the client, on its way to drain, finds all in its
- *                   ring, and reads the eventfd behind the lock: it is not woken again
  *   client first    posts to itself, and drains.  The reaper finds the slot ended, and goes on with what
  *                   is its own: lists, memory, the descriptors
+ *   reaper first    posts, and kicks under the lock; a client that is on its way to drain finds all in its
+ *                   ring, and reads the eventfd behind the lock: it is not woken again
  *
- * A client that does not come (its loop is busy) holds nothing up.  A slot is not used again before both
+ * If both come at once one waits for the other, a futex's sleep and wake long.  So the reaper, who is in no
+ * hurry, comes half a millisecond later.  A client that does not come (its loop is busy) holds up no more
+ * than that.  A slot is not used again before both
  * have been there: the client drains its last event, the reaper gives its memory back.  Descriptors in the
  * client's epoll are told of once (EPOLLONESHOT): the pidfd stays readable until the reaper closes it.
  */
@@ -96,6 +98,18 @@ bool ending_look(struct core *core, int32_t pipid, enum core_side side)
     return true;
 }
 
+/* Tasks that wait for its exports or its locks, and the spawner, which may wait for it to load. */
+void ending_tell(struct core *core, int32_t pipid)
+{
+    struct slot *slot = core_slot(core, pipid);
+
+    atomic_fetch_add(&slot->peer.ends, 1);
+    shared_futex_wake(&slot->peer.ends, INT32_MAX);
+    peer_announce(core->control, &slot->peer);
+    if (shared_loads_wanted(core->control))
+        shared_wake_spawner(core->control);
+}
+
 /* ---- The client's epoll ----------------------------------------------------------------------- */
 
 int ending_make_epoll(int event_fd)
@@ -119,14 +133,15 @@ static int epoll_of(struct core *core, int32_t pipid)
 }
 
 /* Where it cannot be done, the reaper alone sees the end. */
-void ending_watch(struct core *core, int32_t pipid, int pidfd)
+bool ending_watch(struct core *core, int32_t pipid, int pidfd)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uint64_t)pipid};
 
     core_lock(core);
-    if (epoll_of(core, pipid) >= 0)
-        epoll_ctl(epoll_of(core, pipid), EPOLL_CTL_ADD, pidfd, &event);
+    int epoll = epoll_of(core, pipid);
+    bool watched = epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, pidfd, &event) == 0;
     core_unlock(core, SIDE_REAPER);
+    return watched;
 }
 
 void ending_unwatch(struct core *core, int32_t pipid, int pidfd)

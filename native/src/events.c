@@ -203,7 +203,8 @@ int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count)
     while (read(client->event_fds[SIDE_PROCESS], &value, sizeof value) < 0 && errno == EINTR)
         ;
     for (int i = 0; i < endings; i++)
-        ending_look(core, ended[i], SIDE_PROCESS);
+        if (!ending_look(core, ended[i], SIDE_PROCESS))
+            ended[i] = -1;
     core_announce_started(core);
     while (taken < count && client->head != client->tail) {
         struct queued_event queued = client->ring[client->head++ & client->ring_mask];
@@ -213,5 +214,8 @@ int aiopip_drain(aiopip_client *client, struct aiopip_event *events, int count)
     }
     client->needs_kick = client->head != client->tail;
     core_unlock(core, SIDE_PROCESS);
+    for (int i = 0; i < endings; i++)
+        if (ended[i] >= 0)
+            ending_tell(core, ended[i]);
     return taken;
 }

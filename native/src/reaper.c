@@ -24,6 +24,9 @@
 #define PIDFD_NONE (-1)
 #define UNWATCHED_WAIT_MS 10
 #define NO_MEMORY_WAIT_MS 1
+#define LATE_NS 500000UL /* for so long an end is left to the client */
+#define LATE_WAIT_MS 1
+#define SLOTS_MANY 64
 #define STOP_WAIT_NS 1000000000UL /* for orphans, when the core is closed */
 
 /* ---- From the spawner ------------------------------------------------------------------------- */
@@ -73,14 +76,14 @@ static void ask_by_timer(struct reaper *reaper, int32_t pipid)
 static void watch(struct reaper *reaper, int32_t pipid, int pidfd)
 {
     struct core *core = reaper->core;
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)pipid};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uint64_t)pipid};
 
     reaper->watched++;
     if (pidfd < 0)
         pidfd = (int)sys2(SYS_pidfd_open, core->tasks[pipid].pid, 0);
     if (pidfd >= 0 && epoll_ctl(core->epoll, EPOLL_CTL_ADD, pidfd, &event) == 0) {
         core->pidfds[pipid] = pidfd;
-        ending_watch(core, pipid, pidfd);
+        core->tasks[pipid].watched_by_client = ending_watch(core, pipid, pidfd);
         return;
     }
     if (pidfd >= 0)
@@ -175,7 +178,8 @@ static void reap(struct reaper *reaper, int32_t pipid)
     struct task *task = &core->tasks[pipid];
 
     core_lock(core);
-    bool ended = atomic_load(&slot->state) == SLOT_ENDED || ending_look(core, pipid, SIDE_REAPER);
+    bool found = ending_look(core, pipid, SIDE_REAPER);
+    bool ended = found || atomic_load(&slot->state) == SLOT_ENDED;
     if (ended) {
         task->collected = true;
         reaper->watched--;
@@ -185,19 +189,38 @@ static void reap(struct reaper *reaper, int32_t pipid)
     }
     core_unlock(core, SIDE_REAPER);
     if (!ended) {
-        /* A tracer holds it back: the descriptor would say so without end. */
+        /* A tracer holds it back. */
         if (core->pidfds[pipid] >= 0 && !task->asked)
             epoll_ctl(core->epoll, EPOLL_CTL_DEL, core->pidfds[pipid], NULL);
         ask_by_timer(reaper, pipid);
         return;
     }
     stop_watching(reaper, pipid);
-    /* Tasks that wait for its exports or its locks, and the spawner, which may wait for it to load. */
-    atomic_fetch_add(&slot->peer.ends, 1);
-    shared_futex_wake(&slot->peer.ends, INT32_MAX);
-    peer_announce(core->control, &slot->peer);
-    if (shared_loads_wanted(core->control))
-        shared_wake_spawner(core->control);
+    if (found)
+        ending_tell(core, pipid);
+}
+
+/* Leave an end to the client for a moment: it is on its way, too, and would have to wait for the lock, or
+ * for us to wake it.  Not where slots may become short: they are taken from the lowest on. */
+static bool put_off(struct reaper *reaper, int32_t pipid)
+{
+    struct core *core = reaper->core;
+
+    if (!core->tasks[pipid].watched_by_client || core->control->max_tasks < SLOTS_MANY ||
+        (uint32_t)pipid > core->control->max_tasks / 2)
+        return false;
+    if (reaper->late.first == NO_TASK)
+        reaper->late_due_ns = core_now_ns() + LATE_NS;
+    list_push(core, &reaper->late, pipid);
+    return true;
+}
+
+static void reap_late(struct reaper *reaper)
+{
+    if (reaper->late.first == NO_TASK || core_now_ns() < reaper->late_due_ns)
+        return;
+    for (int32_t pipid; (pipid = list_pop(reaper->core, &reaper->late)) != NO_TASK;)
+        reap(reaper, pipid);
 }
 
 static void ask_unwatched(struct reaper *reaper)
@@ -215,6 +238,8 @@ static int timeout_of(const struct reaper *reaper)
 {
     if (reaper->ready.first != NO_TASK)
         return 0;
+    if (reaper->late.first != NO_TASK)
+        return LATE_WAIT_MS;
     if (reaper->suspects.first != NO_TASK)
         return reaper->look_wait_ms;
     return reaper->unwatched > 0 ? UNWATCHED_WAIT_MS : warm_patience_ms(reaper->core);
@@ -249,8 +274,9 @@ static void watch_ends(struct reaper *reaper)
                 take_orders(reaper);
             else if (events[i].data.u64 == REAPER_CALL_MARK)
                 take_call(reaper->core);
-            else
+            else if (!put_off(reaper, (int32_t)events[i].data.u64))
                 reap(reaper, (int32_t)events[i].data.u64);
+        reap_late(reaper);
         if (reaper->unwatched > 0)
             ask_unwatched(reaper);
         if (count < EVENTS_AT_ONCE)
@@ -282,7 +308,8 @@ static int start_reaper(struct core *core)
 
 void *reaper_main(void *argument)
 {
-    struct reaper reaper = {.core = argument, .suspects = {NO_TASK}, .ready = {NO_TASK}};
+    struct reaper reaper = {
+        .core = argument, .suspects = {NO_TASK}, .ready = {NO_TASK}, .late = {NO_TASK}};
     struct core *core = argument;
     int socket = core->control_socket, result = start_reaper(core);
 

@@ -26,8 +26,10 @@ struct orphan {
 /* The reaper's own state. */
 struct reaper {
     struct core *core;
-    struct list suspects;               /* a child by vfork may run on their memory */
-    struct list ready;                  /* to be unmapped, unless an import stands against it */
+    struct list suspects; /* a child by vfork may run on their memory */
+    struct list ready;    /* to be unmapped, unless an import stands against it */
+    struct list late;     /* ends that are left to clients until late_due_ns */
+    uint64_t late_due_ns;
     uint32_t watched;                   /* tasks whose end it has to learn of still */
     uint32_t unwatched;                 /* of these, those that are asked one by one */
     struct orphan orphans[ORPHANS_MAX]; /* those of the last look */

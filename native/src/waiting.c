@@ -43,8 +43,8 @@ static bool ask_pidfd(struct core *core, int32_t pipid, int *status, bool *lost)
     return true;
 }
 
-/* waitid of a task.  Without KERNEL_WALL it knows children whose exit signal is SIGCHLD, which is a
- * task's only after an execve. */
+/* waitid of a task.  With KERNEL_WCLONE it knows children whose exit signal is not SIGCHLD, without
+ * those of which it is: a task after an execve. */
 static long wait_as(struct core *core, int32_t pipid, int pidfd, int kind, siginfo_t *information,
                     struct rusage *usage)
 {
@@ -58,17 +58,16 @@ static long wait_as(struct core *core, int32_t pipid, int pidfd, int kind, sigin
     return result;
 }
 
-/* By a pidfd of the caller's table, or by -1: the PID is not free before this call.  A child as any other
- * is asked for first: one that has exec'ed. */
+/* By a pidfd of the caller's table, or by -1: the PID is not free before this call. */
 static long wait_either(struct core *core, int32_t pipid, int pidfd)
 {
     struct task *task = &core->tasks[pipid];
     siginfo_t information = {0};
 
-    long result = wait_as(core, pipid, pidfd, 0, &information, &task->usage);
-    task->left = result == 0;
-    if (result == -ECHILD)
-        result = wait_as(core, pipid, pidfd, KERNEL_WALL, &information, &task->usage);
+    long result = wait_as(core, pipid, pidfd, (int)KERNEL_WCLONE, &information, &task->usage);
+    task->left = result == -ECHILD;
+    if (task->left)
+        result = wait_as(core, pipid, pidfd, 0, &information, &task->usage);
     if (result == 0 && information.si_pid == 0)
         return -EAGAIN;
     if (result == 0)
