@@ -18,6 +18,9 @@
 #include "options.h"
 
 #define IDLE_NS 250000000UL /* for so long after the last spawn windows are kept warm */
+/* Another loading, or the root's descriptors, in which a task that is killed would leave those by which it
+ * writes its state down. */
+#define UNUSUAL (OPTIONS_CREDENTIALS | AIOPIP_OPTION_SHARE_FILES)
 
 /* ---- The table -------------------------------------------------------------------------------- */
 
@@ -186,7 +189,7 @@ static bool is_usual(const struct stack_content *content)
     const struct aiopip_spawn_options *options = request->options;
 
     return content->seed && content->image->resume && content->image->tracked &&
-           !(options && (options->given & OPTIONS_CREDENTIALS || options->limit_count)) &&
+           !(options && (options->given & UNUSUAL || options->limit_count)) &&
            is_plain(request->envp, request->envc);
 }
 

@@ -110,20 +110,34 @@ uintptr_t symbols_program_base(void)
     return map ? map->l_addr : 0;
 }
 
-/* Only of those that need others: the kernel's own object has a path, too. */
-bool symbols_have_search_paths(void)
+static const Elf64_Dyn *entry_of(const struct link_map *map, Elf64_Sxword tag)
 {
+    for (const Elf64_Dyn *entry = map->l_ld; entry && entry->d_tag != DT_NULL; entry++)
+        if (entry->d_tag == tag)
+            return entry;
+    return NULL;
+}
+
+/* Only of those that need others: the kernel's own object has a path, too. */
+bool symbols_search_paths(bool (*visit)(void *argument, const char *path, const char *object),
+                          void *argument)
+{
+    static const Elf64_Sxword tags[] = {DT_RPATH, DT_RUNPATH};
+
     for (const struct link_map *map = first_map(); map; map = map->l_next) {
-        bool needs = false, has_path = false;
-        for (const Elf64_Dyn *entry = map->l_ld; entry && entry->d_tag != DT_NULL; entry++) {
-            needs |= entry->d_tag == DT_NEEDED;
-            has_path |= entry->d_tag == DT_RPATH || entry->d_tag == DT_RUNPATH ||
-                        entry->d_tag == DT_AUDIT || entry->d_tag == DT_DEPAUDIT;
+        const Elf64_Dyn *names = entry_of(map, DT_STRTAB);
+        if (entry_of(map, DT_AUDIT) || entry_of(map, DT_DEPAUDIT))
+            return false;
+        for (size_t i = 0; i < 2 && entry_of(map, DT_NEEDED); i++) {
+            const Elf64_Dyn *path = entry_of(map, tags[i]);
+            if (path &&
+                (!names ||
+                 !visit(argument, (const char *)pointer(map, names->d_un.d_ptr) + path->d_un.d_val,
+                        map->l_name)))
+                return false;
         }
-        if (needs && has_path)
-            return true;
     }
-    return false;
+    return true;
 }
 
 /* Our own library defines what libc is told by, too. */

@@ -30,8 +30,10 @@ __attribute__((visibility("hidden"))) int symbols_of_libc(struct symbols *symbol
 __attribute__((visibility("hidden"))) uintptr_t symbols_find(const struct symbols *symbols,
                                                              const char *name, size_t bytes);
 
-/* Whether an object says where its libraries are (DT_RPATH, DT_RUNPATH), which may be found elsewhere next
- * time, or has its loading audited. */
-bool symbols_have_search_paths(void);
+/* Visit where objects say that their libraries are (DT_RPATH, DT_RUNPATH), until a visit says no; object:
+ * the name that ld.so has for it, "" is the program.  False then, and where loading is audited. */
+__attribute__((visibility("hidden"))) bool
+symbols_search_paths(bool (*visit)(void *argument, const char *path, const char *object),
+                     void *argument);
 
 #endif

@@ -57,6 +57,90 @@ static bool add_file(struct capture *capture, const char *path, bool must_be_the
     return result == 0 && now[0] - file->status.st_ctim.tv_sec >= SETTLED_S;
 }
 
+/* ---- Where libraries were looked for ------------------------------------------------------------ */
+
+static size_t length_of(const char *text)
+{
+    size_t length = 0;
+
+    while (text[length])
+        length++;
+    return length;
+}
+
+static bool begins(const char *text, const char *with)
+{
+    while (*with)
+        if (*text++ != *with++)
+            return false;
+    return true;
+}
+
+/* Put bytes behind what there is of a name; NULL when there is no room. */
+static char *append(struct capture *capture, const char *bytes, size_t count)
+{
+    char *place = capture->warm->names + capture->names_used;
+
+    if (count > WARM_NAMES - capture->names_used)
+        return NULL;
+    copy(place, bytes, count);
+    capture->names_used += count;
+    return place;
+}
+
+/* The bytes of an object's path up to its last slash. */
+static size_t folder_of(const char *path)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; path[i]; i++)
+        if (path[i] == '/')
+            bytes = i;
+    return bytes;
+}
+
+/* One folder, and that it has no others within for certain processors.  What is put into it changes its
+ * time; a file in it that is replaced is known by itself. */
+static bool add_folder(struct capture *capture, const char *path, size_t bytes, const char *object)
+{
+    static const char *const origins[] = {"$ORIGIN", "${ORIGIN}"};
+    static const char within[] = "/glibc-hwcaps";
+    const char *folders[2] = {NULL, NULL};
+    size_t skip = 0;
+
+    for (size_t i = 0; i < 2 && !skip; i++)
+        if (begins(path, origins[i]))
+            skip = length_of(origins[i]);
+    for (size_t i = skip; i < bytes; i++)
+        if (path[i] == '$')
+            return false; /* another token: ld.so's to know */
+    if (!skip && (bytes == 0 || path[0] != '/'))
+        return false; /* of the working directory */
+    object = *object ? object : capture->block->start.program;
+    for (size_t i = 0; i < 2; i++) {
+        folders[i] = capture->warm->names + capture->names_used;
+        if ((skip && !append(capture, object, folder_of(object))) ||
+            !append(capture, path + skip, bytes - skip) ||
+            (i == 1 && !append(capture, within, sizeof within - 1)) || !append(capture, "", 1))
+            return false;
+    }
+    return add_file(capture, folders[0], false) && add_file(capture, folders[1], false) &&
+           capture->warm->files[capture->warm->file_count - 1].status.st_ino == 0;
+}
+
+static bool add_search_path(void *argument, const char *path, const char *object)
+{
+    for (const char *at = path; at;) {
+        size_t bytes = 0;
+        while (at[bytes] && at[bytes] != ':')
+            bytes++;
+        if (!add_folder(argument, at, bytes, object))
+            return false;
+        at = at[bytes] ? at + bytes + 1 : NULL;
+    }
+    return true;
+}
+
 /* ---- Mappings --------------------------------------------------------------------------------- */
 
 /* ld.so is known by its image. */
@@ -288,7 +372,8 @@ static bool take_all(struct capture *capture)
 {
     return take_thread(capture) && take_arguments(capture) && take_ranges(capture) &&
            is_code(capture, capture->warm->entry) && add_file(capture, "/etc/ld.so.cache", true) &&
-           add_file(capture, "/etc/ld.so.preload", false) && take_pages(capture);
+           add_file(capture, "/etc/ld.so.preload", false) &&
+           symbols_search_paths(add_search_path, capture) && take_pages(capture);
 }
 
 static int open_file(const char *path)
@@ -308,8 +393,7 @@ void task_capture(const struct task_block *block)
                               .warm = block->start.warm,
                               .maps = open_file("/proc/self/maps"),
                               .pagemap = open_file("/proc/self/pagemap")};
-    bool taken = capture.maps >= 0 && capture.pagemap >= 0 && !symbols_have_search_paths() &&
-                 take_all(&capture);
+    bool taken = capture.maps >= 0 && capture.pagemap >= 0 && take_all(&capture);
 
     close_file(capture.maps);
     close_file(capture.pagemap);

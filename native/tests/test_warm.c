@@ -280,10 +280,11 @@ static void copy_file(const char *from, const char *to)
     CHECK_EQUAL(system(command), 0);
 }
 
-/* A program that was replaced is another one. */
+/* A program that was replaced is another one; and so is one that may find other libraries: its folder
+ * of libraries appears, and later something in it. */
 static void check_replaced(aiopip_client *client)
 {
-    char folder[] = "/tmp/aiopip-test-XXXXXX", command[64];
+    char folder[] = "/tmp/aiopip-test-XXXXXX", command[PATH_MAX];
     struct warm_facts facts;
 
     CHECK(mkdtemp(folder) != NULL);
@@ -291,7 +292,19 @@ static void check_replaced(aiopip_client *client)
     copy_file(task_program("warm"), program);
     wait_until_settled(program);
     warm_up(client, &facts);
-    copy_file(task_program("warm"), program);
+    copy_file(task_program("warm_path"), program);
+    wait_until_settled(program);
+    run_plain(client, &facts);
+    CHECK_EQUAL(facts.resumed, 0);
+    warm_up(client, &facts);
+    snprintf(command, sizeof command, "%s/lib", folder);
+    CHECK_EQUAL(mkdir(command, 0755), 0);
+    run_plain(client, &facts);
+    CHECK_EQUAL(facts.resumed, 0);
+    wait_until_settled(command);
+    warm_up(client, &facts);
+    snprintf(command, sizeof command, "touch %s/lib/libsomething.so", folder);
+    CHECK_EQUAL(system(command), 0);
     run_plain(client, &facts);
     CHECK_EQUAL(facts.resumed, 0);
     snprintf(command, sizeof command, "rm -r %s", folder);
