@@ -148,6 +148,7 @@ static int make_control(struct core *core, uint32_t max_tasks)
 
 static void free_core(struct core *core)
 {
+    warm_free(core);
     if (core->control) {
         window_release(core->control);
         exports_free_all(&core->control->root_sharing);

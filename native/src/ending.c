@@ -13,8 +13,8 @@
  *                   ring, and reads the eventfd behind the lock: it is not woken again
  *
  * If both come at once one waits for the other, a futex's sleep and wake long.  So the reaper, who is in no
- * hurry, comes half a millisecond later.  A client that does not come (its loop is busy) holds up no more
- * than that.  A slot is not used again before both
+ * hurry, comes a millisecond later.  A client that does not come (its loop is busy) holds up no more than
+ * that.  A slot is not used again before both
  * have been there: the client drains its last event, the reaper gives its memory back.  Descriptors in the
  * client's epoll are told of once (EPOLLONESHOT): the pidfd stays readable until the reaper closes it.
  */

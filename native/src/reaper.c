@@ -240,9 +240,11 @@ static int timeout_of(const struct reaper *reaper)
         return 0;
     if (reaper->late.first != NO_TASK)
         return LATE_WAIT_MS;
-    if (reaper->suspects.first != NO_TASK)
-        return reaper->look_wait_ms;
-    return reaper->unwatched > 0 ? UNWATCHED_WAIT_MS : warm_patience_ms(reaper->core);
+    int wait_ms = warm_patience_ms(reaper->core);
+    int other_ms = reaper->suspects.first != NO_TASK ? reaper->look_wait_ms
+                   : reaper->unwatched > 0           ? UNWATCHED_WAIT_MS
+                                                     : -1;
+    return other_ms >= 0 && (wait_ms < 0 || other_ms < wait_ms) ? other_ms : wait_ms;
 }
 
 /* Before it stops, when all tasks have ended, it learns of all ends, for clients may have been quicker, and

@@ -250,7 +250,7 @@ uintptr_t stack_continue(const struct stack_content *content, const struct warm 
     uintptr_t top = warm->stack, stack = (top - bytes) & -16UL;
     struct cursor cursor = {(char *)top, (uintptr_t *)stack};
 
-    *cursor.words++ = extra_words(content) + request->argc;
+    *cursor.words++ = extra_words(content) + (request->argc ? request->argc : 1);
     push_string(&cursor, argv0_of(content));
     push_request(&cursor, content);
     auxv_bytes = warm->auxv_count * sizeof *warm->auxv;

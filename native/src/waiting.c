@@ -58,7 +58,8 @@ static long wait_as(struct core *core, int32_t pipid, int pidfd, int kind, sigin
     return result;
 }
 
-/* By a pidfd of the caller's table, or by -1: the PID is not free before this call. */
+/* By a pidfd of the caller's table, or by -1: until it is reaped, here or by somebody's wait for a child
+ * that has exec'ed, the PID is its. */
 static long wait_either(struct core *core, int32_t pipid, int pidfd)
 {
     struct task *task = &core->tasks[pipid];

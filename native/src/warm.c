@@ -81,6 +81,13 @@ static bool is_idle(const struct core *core, const struct warm_entry *entry)
     return entry->state && atomic_load(&core->control->slots[entry->pipid].state) == SLOT_FREE;
 }
 
+void warm_free(struct core *core)
+{
+    for (size_t i = 0; i < CORE_WARM; i++)
+        if (core->warm[i].state)
+            munmap(core->warm[i].state, sizeof *core->warm[i].state);
+}
+
 uint32_t warm_count(const struct core *core)
 {
     uint32_t count = 0;
@@ -124,20 +131,23 @@ void warm_forget(struct core *core, int32_t pipid)
         munmap(state, sizeof *state);
 }
 
-/* The window of a slot that is nobody's. */
-static void unmap_window(const struct core *core, int32_t pipid)
-{
-    uintptr_t start = core->control->windows + (size_t)pipid * core->control->window_bytes;
-
-    munmap((void *)start, core->control->window_bytes);
-}
-
+/* A task may have sealed some of it (mseal): then the slot is lost, unless it is a request's by now, which
+ * finds that out itself. */
 void warm_drop(struct core *core, int32_t pipid)
 {
+    struct slot *slot = core_slot(core, pipid);
+
     if (!warm_of(core, pipid))
         return;
-    unmap_window(core, pipid);
+    uintptr_t window = core->control->windows + (size_t)pipid * core->control->window_bytes;
+    bool lost = munmap((void *)window, core->control->window_bytes) < 0;
     warm_forget(core, pipid);
+    lock(core);
+    if (lost && atomic_load(&slot->state) == SLOT_FREE) {
+        core->tasks[pipid].memory = MEMORY_STUCK;
+        atomic_store(&slot->state, SLOT_ENDED);
+    }
+    unlock(core);
 }
 
 /* A client may take a slot while its window is unmapped: it is this thread that maps there. */
@@ -155,8 +165,8 @@ void warm_drop_idle(struct core *core)
 
 int warm_patience_ms(struct core *core)
 {
-    uint64_t since = core->warm_kept_ns, now = core_now_ns();
-    uint64_t spawned = atomic_load(&core->last_spawn_ns);
+    uint64_t since = core->warm_kept_ns, spawned = atomic_load(&core->last_spawn_ns);
+    uint64_t now = core_now_ns(); /* behind both */
 
     if (!since)
         return -1;

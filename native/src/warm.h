@@ -61,6 +61,9 @@ int warm_patience_ms(struct core *core);
  * False: it is to be unmapped.  Reaper only, and nobody may run on the memory, or hold any. */
 bool warm_keep(struct core *core, int32_t pipid);
 
+/* Free all states, when the core is: of windows that stay, since somebody runs there. */
+void warm_free(struct core *core);
+
 /* A window is unmapped: forget its state. */
 void warm_forget(struct core *core, int32_t pipid);
 

@@ -4,8 +4,8 @@
  * over.
  *
  * What was mapped besides is unmapped; what ld.so had mapped must be there as it was; pages that may be
- * written to get their contents back; and no other page may have been written to.  All of that the kernel
- * is asked, nothing is believed of the task.  Where it comes out otherwise the window is unmapped, whatever
+ * written to get their contents back; and all others are compared, if they are no longer those of a file.
+ * All of that the kernel is asked, nothing is believed of the task.  Where it comes out otherwise the window is unmapped, whatever
  * has been put back by then.
  */
 #include <errno.h>
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -21,6 +22,7 @@
 #define STACK_KEPT (32UL << 10) /* of a stack, below the arguments, stays mapped, and is zeroed */
 #define ZEROED_MAX 1024         /* pages: a task that has written to more variables is unmapped */
 #define REGIONS 64
+#define ROW 16 /* pages */
 
 /* The reaper's way through a window. */
 struct way {
@@ -54,10 +56,12 @@ static bool put_mappings_back(const struct way *way)
             return range == last;
         if (result < 0)
             return false;
-        for (at = found.vma_start; at < found.vma_end;) {
+        /* Behind the last window's end, or before this one's start, it may be somebody else's. */
+        uintptr_t found_end = found.vma_end < way->end ? found.vma_end : way->end;
+        for (at = found.vma_start > way->start ? found.vma_start : way->start; at < found_end;) {
             if (range == last || at < range->start) {
                 uintptr_t end =
-                    range == last || found.vma_end < range->start ? found.vma_end : range->start;
+                    range == last || found_end < range->start ? found_end : range->start;
                 /* By rings in such memory (io_uring) the kernel may have been told to write somewhere. */
                 if ((found.vma_flags & lent) == lent || munmap((void *)at, end - at) < 0)
                     return false;
@@ -66,44 +70,90 @@ static bool put_mappings_back(const struct way *way)
             }
             if (at != there || !is_same_mapping(&found, range, at))
                 return false;
-            at = there = found.vma_end < range->end ? found.vma_end : range->end;
+            at = there = found_end < range->end ? found_end : range->end;
             if (there == range->end && ++range < last)
                 there = range->start;
         }
     }
 }
 
-/* Where a walk over pages, all by address, has come to. */
-struct place {
-    size_t range, page, fixed;
-    size_t fixed_bytes, zeroed;
-    uintptr_t stack_end; /* of what was written to of the stack and is not kept */
+/* ---- Pages ------------------------------------------------------------------------------------ */
+
+/* Pages that are to be written to, or compared.  By system calls, in rows: what a task has done to a page
+ * may make a store to it, or a load, end this process (guard markers, protection keys, an error of the
+ * disk), where the kernel says EFAULT. */
+struct row {
+    struct iovec here[ROW], there[ROW];
+    const uint8_t *contents[ROW];
+    size_t count;
 };
 
-static void put_page_back(const struct warm_page *page)
+static const uint8_t zeros[ARCH_PAGE];
+
+static bool write_row(struct row *row)
 {
-    if (page->contents)
-        memcpy((void *)page->address, page->contents, ARCH_PAGE);
-    else
-        memset((void *)page->address, 0, ARCH_PAGE);
+    ssize_t bytes = (ssize_t)(row->count * ARCH_PAGE);
+    bool written = bytes == 0 || process_vm_writev(getpid(), row->here, row->count, row->there,
+                                                   row->count, 0) == bytes;
+
+    row->count = 0;
+    return written;
 }
 
-/* Pages below `until` that were written to when they were captured and are not now: the task has had
- * the kernel drop them. */
-static void pass_pages(const struct warm *warm, struct place *place, uintptr_t until)
+static bool compare_row(struct row *row)
+{
+    uint8_t pages[ROW][ARCH_PAGE];
+    ssize_t bytes = (ssize_t)(row->count * ARCH_PAGE);
+    size_t count = row->count;
+
+    row->count = 0;
+    for (size_t i = 0; i < count; i++)
+        row->here[i].iov_base = pages[i];
+    if (bytes > 0 && process_vm_readv(getpid(), row->here, count, row->there, count, 0) != bytes)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (memcmp(pages[i], row->contents[i], ARCH_PAGE) != 0)
+            return false;
+    return true;
+}
+
+static bool add_to_row(struct row *row, uintptr_t address, const uint8_t *contents,
+                       bool (*end)(struct row *))
+{
+    contents = contents ? contents : zeros;
+    row->contents[row->count] = contents;
+    row->here[row->count] = (struct iovec){(void *)contents, ARCH_PAGE};
+    row->there[row->count] = (struct iovec){(void *)address, ARCH_PAGE};
+    return ++row->count < ROW || end(row);
+}
+
+/* Where a walk over pages, all by address, has come to. */
+struct place {
+    size_t range, page, zeroed;
+    uintptr_t stack_end; /* of what was written to of the stack and is not kept */
+    struct row writes, comparisons;
+};
+
+static bool put_page_back(struct place *place, const struct warm_page *page)
+{
+    if (page->kind == WARM_FIXED)
+        return add_to_row(&place->comparisons, page->address, page->contents, compare_row);
+    return add_to_row(&place->writes, page->address, page->contents, write_row);
+}
+
+/* Pages below `until` that were the task's own when they were written down and are not now: it has had the
+ * kernel drop them. */
+static bool pass_pages(const struct warm *warm, struct place *place, uintptr_t until)
 {
     for (; place->page < warm->page_count && warm->pages[place->page].address < until;
-         place->page++)
-        if (warm->pages[place->page].written)
-            put_page_back(&warm->pages[place->page]);
-}
-
-static bool is_fixed(const struct warm *warm, struct place *place, uintptr_t at)
-{
-    while (place->fixed < warm->fixed_count && warm->fixed[place->fixed].end <= at)
-        place->fixed++;
-    place->fixed_bytes += ARCH_PAGE;
-    return place->fixed < warm->fixed_count && warm->fixed[place->fixed].start <= at;
+         place->page++) {
+        const struct warm_page *page = &warm->pages[place->page];
+        if (page->kind == WARM_FIXED)
+            return false;
+        if (page->kind == WARM_WRITTEN && !put_page_back(place, page))
+            return false;
+    }
+    return true;
 }
 
 /* A page that is not that of its file, nor zero. */
@@ -114,33 +164,29 @@ static bool put_back(const struct way *way, struct place *place, uintptr_t at)
     while (place->range < warm->range_count && warm->ranges[place->range].end <= at)
         place->range++;
     const struct warm_range *range = &warm->ranges[place->range];
-    if (place->range == warm->range_count || at < range->start)
+    if (place->range == warm->range_count || at < range->start || !pass_pages(warm, place, at))
         return false;
+    if (place->page < warm->page_count && warm->pages[place->page].address == at)
+        return put_page_back(place, &warm->pages[place->page++]);
     if (!(range->rights & KERNEL_PROCMAP_WRITABLE))
-        return is_fixed(warm, place, at);
-    pass_pages(warm, place, at);
-    if (place->page < warm->page_count && warm->pages[place->page].address == at) {
-        put_page_back(&warm->pages[place->page++]);
-    } else if (warm->stack >= range->start && warm->stack < range->end) {
-        uintptr_t arguments = warm->stack & -ARCH_PAGE;
-        if (at < arguments - STACK_KEPT)
-            place->stack_end = at + ARCH_PAGE;
-        else if (at < arguments)
-            memset((void *)at, 0, ARCH_PAGE);
-    } else if (range->inode || ++place->zeroed > ZEROED_MAX) {
         return false;
-    } else {
-        memset((void *)at, 0, ARCH_PAGE);
+    if (warm->stack >= range->start && warm->stack < range->end) {
+        uintptr_t arguments = warm->stack & -ARCH_PAGE;
+        if (at >= arguments)
+            return true; /* the block, which the spawner writes anew */
+        if (at >= arguments - STACK_KEPT)
+            return add_to_row(&place->writes, at, NULL, write_row);
+        place->stack_end = at + ARCH_PAGE;
+        return true;
     }
-    return true;
+    return !range->inode && ++place->zeroed <= ZEROED_MAX &&
+           add_to_row(&place->writes, at, NULL, write_row);
 }
 
 static bool put_pages_back(const struct way *way)
 {
-    const struct warm *warm = way->warm;
     struct kernel_page_region regions[REGIONS];
     struct place place = {0};
-    size_t fixed_bytes = 0;
 
     for (uintptr_t from = way->start; from < way->end;) {
         struct kernel_pagemap_scan scan = warm_written_pages(from, way->end, regions, REGIONS);
@@ -149,19 +195,19 @@ static bool put_pages_back(const struct way *way)
             return false;
         for (int i = 0; i < count; i++)
             for (uintptr_t at = regions[i].start; at < regions[i].end; at += ARCH_PAGE)
-                if (!put_back(way, &place, at))
+                if (regions[i].categories & KERNEL_PAGE_SWAPPED || !put_back(way, &place, at))
                     return false;
         from = scan.walk_end;
     }
-    pass_pages(warm, &place, way->end);
-    for (size_t i = 0; i < warm->fixed_count; i++)
-        fixed_bytes += warm->fixed[i].end - warm->fixed[i].start;
-    if (place.fixed_bytes != fixed_bytes)
+    if (!pass_pages(way->warm, &place, way->end) || !write_row(&place.writes) ||
+        !compare_row(&place.comparisons))
         return false;
     uintptr_t stack = way->start + SHARED_GAP;
     return place.stack_end == 0 ||
            madvise((void *)stack, place.stack_end - stack, MADV_DONTNEED) == 0;
 }
+
+/* ---- The window ------------------------------------------------------------------------------- */
 
 /* What is not in the window alone is given back as ever; and pages that the kernel may read from still
  * must not be written to. */

@@ -14,7 +14,6 @@
 #define WARM_RANGES 96
 #define WARM_FILES 32
 #define WARM_NAMES (8UL << 10)
-#define WARM_FIXED 128
 #define WARM_PAGES 1024
 
 /* A mapping, as the kernel tells of it. */
@@ -31,16 +30,16 @@ struct warm_file {
     struct stat status;
 };
 
-/* Pages of one kind, in a row. */
-struct warm_pages {
-    uintptr_t start, end;
+enum warm_kind {
+    WARM_CLEAN,   /* it may be written to, and is that of its file still */
+    WARM_WRITTEN, /* it may be written to, and is the task's own */
+    WARM_FIXED,   /* it is the task's own, and may be written to no more */
 };
 
-/* A page that may be written to. */
 struct warm_page {
     uintptr_t address;
     const uint8_t *contents; /* NULL: zero */
-    uint32_t written;        /* it was the task's own already, no longer that of its file */
+    enum warm_kind kind;
 };
 
 struct warm {
@@ -65,16 +64,16 @@ struct warm {
     uintptr_t rseq;                  /* what rseq was given; 0: nothing */
     const char *loaded, *executable; /* of struct task_start: program, executable */
     uintptr_t cursor, spare;         /* of struct slot */
-    size_t range_count, file_count, fixed_count, page_count, contents_count;
+    size_t range_count, file_count, page_count, contents_count;
     struct warm_range ranges[WARM_RANGES]; /* by address */
     struct warm_file files[WARM_FILES];
     char names[WARM_NAMES];
-    struct warm_pages fixed[WARM_FIXED]; /* written to once, by ld.so or us; never again */
-    struct warm_page pages[WARM_PAGES];  /* by address */
+    struct warm_page pages[WARM_PAGES];                          /* by address */
     _Alignas(ARCH_PAGE) uint8_t contents[WARM_PAGES][ARCH_PAGE]; /* used one after the other */
 };
 
-/* What to ask for pages of a range that are no longer those of a file, nor zero: the task's own. */
+/* What to ask for pages of a range that are no longer those of a file, nor zero: the task's own.  One that
+ * is said to be swapped out may be a marker as well (MADV_GUARD_INSTALL): neither is dealt with. */
 static inline struct kernel_pagemap_scan
 warm_written_pages(uintptr_t start, uintptr_t end, struct kernel_page_region *regions, size_t count)
 {
@@ -87,7 +86,7 @@ warm_written_pages(uintptr_t start, uintptr_t end, struct kernel_page_region *re
         .category_inverted = KERNEL_PAGE_FILE | KERNEL_PAGE_ZERO,
         .category_mask = KERNEL_PAGE_FILE | KERNEL_PAGE_ZERO,
         .category_anyof_mask = KERNEL_PAGE_PRESENT | KERNEL_PAGE_SWAPPED,
-        .return_mask = KERNEL_PAGE_PRESENT,
+        .return_mask = KERNEL_PAGE_PRESENT | KERNEL_PAGE_SWAPPED,
     };
 }
 

@@ -118,25 +118,45 @@ static const Elf64_Dyn *entry_of(const struct link_map *map, Elf64_Sxword tag)
     return NULL;
 }
 
-/* Only of those that need others: the kernel's own object has a path, too. */
-bool symbols_search_paths(bool (*visit)(void *argument, const char *path, const char *object),
-                          void *argument)
+/* Whether a library is named by a path that does not mean the same everywhere. */
+static bool needs_by_path(const struct link_map *map, const char *names)
+{
+    for (const Elf64_Dyn *entry = map->l_ld; entry->d_tag != DT_NULL; entry++) {
+        const char *name = entry->d_tag == DT_NEEDED ? names + entry->d_un.d_val : "";
+        if (*name == '/')
+            continue;
+        for (; *name; name++)
+            if (*name == '/' || *name == '$')
+                return true;
+    }
+    return false;
+}
+
+/* A search path counts for objects that need others: the kernel's own has one, too. */
+static bool visit_paths(const struct link_map *map, symbols_visit_path *visit, void *argument)
 {
     static const Elf64_Sxword tags[] = {DT_RPATH, DT_RUNPATH};
+    const Elf64_Dyn *entry = entry_of(map, DT_STRTAB);
+    const char *names = entry ? (const char *)pointer(map, entry->d_un.d_ptr) : NULL;
 
-    for (const struct link_map *map = first_map(); map; map = map->l_next) {
-        const Elf64_Dyn *names = entry_of(map, DT_STRTAB);
-        if (entry_of(map, DT_AUDIT) || entry_of(map, DT_DEPAUDIT))
+    if (!entry_of(map, DT_NEEDED))
+        return true;
+    if (!names || needs_by_path(map, names))
+        return false;
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
+        if ((entry = entry_of(map, tags[i])) != NULL &&
+            !visit(argument, names + entry->d_un.d_val, map->l_name))
             return false;
-        for (size_t i = 0; i < 2 && entry_of(map, DT_NEEDED); i++) {
-            const Elf64_Dyn *path = entry_of(map, tags[i]);
-            if (path &&
-                (!names ||
-                 !visit(argument, (const char *)pointer(map, names->d_un.d_ptr) + path->d_un.d_val,
-                        map->l_name)))
-                return false;
-        }
-    }
+    return true;
+}
+
+bool symbols_visit_objects(symbols_visit_object *visit_object, symbols_visit_path *visit_path,
+                           void *argument)
+{
+    for (const struct link_map *map = first_map(); map; map = map->l_next)
+        if (entry_of(map, DT_AUDIT) || entry_of(map, DT_DEPAUDIT) ||
+            !visit_object(argument, map->l_name) || !visit_paths(map, visit_path, argument))
+            return false;
     return true;
 }
 

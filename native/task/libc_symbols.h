@@ -30,10 +30,13 @@ __attribute__((visibility("hidden"))) int symbols_of_libc(struct symbols *symbol
 __attribute__((visibility("hidden"))) uintptr_t symbols_find(const struct symbols *symbols,
                                                              const char *name, size_t bytes);
 
-/* Visit where objects say that their libraries are (DT_RPATH, DT_RUNPATH), until a visit says no; object:
- * the name that ld.so has for it, "" is the program.  False then, and where loading is audited. */
-__attribute__((visibility("hidden"))) bool
-symbols_search_paths(bool (*visit)(void *argument, const char *path, const char *object),
-                     void *argument);
+/* Visit all objects by the name that ld.so has for them ("" is the program), and where they say that their
+ * libraries are (DT_RPATH, DT_RUNPATH), until a visit says no.  False then, and where that is not all that
+ * decides which libraries are loaded: they are audited, or named by a relative path. */
+typedef bool symbols_visit_object(void *argument, const char *object);
+typedef bool symbols_visit_path(void *argument, const char *path, const char *object);
+__attribute__((visibility("hidden"))) bool symbols_visit_objects(symbols_visit_object *visit_object,
+                                                                 symbols_visit_path *visit_path,
+                                                                 void *argument);
 
 #endif

@@ -57,7 +57,7 @@ static bool add_file(struct capture *capture, const char *path, bool must_be_the
     return result == 0 && now[0] - file->status.st_ctim.tv_sec >= SETTLED_S;
 }
 
-/* ---- Where libraries were looked for ------------------------------------------------------------ */
+/* ---- Objects, and where they were looked for ------------------------------------------------------------ */
 
 static size_t length_of(const char *text)
 {
@@ -128,6 +128,18 @@ static bool add_folder(struct capture *capture, const char *path, size_t bytes, 
            capture->warm->files[capture->warm->file_count - 1].status.st_ino == 0;
 }
 
+/* By the name under which it was found, which may be a link. */
+static bool add_object(void *argument, const char *name)
+{
+    struct capture *capture = argument;
+
+    name = *name ? name : capture->block->start.program;
+    if (name[0] != '/')
+        return true; /* the kernel's own */
+    const char *kept = append(capture, name, length_of(name) + 1);
+    return kept && add_file(capture, kept, true);
+}
+
 static bool add_search_path(void *argument, const char *path, const char *object)
 {
     for (const char *at = path; at;) {
@@ -152,11 +164,7 @@ static bool is_of_loader(const struct capture *capture, uintptr_t address)
 static bool add_range(struct capture *capture, const struct kernel_procmap_query *query)
 {
     struct warm *warm = capture->warm;
-    const struct warm_range *last = warm->range_count ? &warm->ranges[warm->range_count - 1] : NULL;
     const uint64_t both = KERNEL_PROCMAP_WRITABLE | KERNEL_PROCMAP_EXECUTABLE;
-    bool is_new = query->inode && !is_of_loader(capture, query->vma_start) &&
-                  !(last && last->inode == query->inode && last->major == query->dev_major &&
-                    last->minor == query->dev_minor);
 
     if (warm->range_count == WARM_RANGES || query->vma_flags & KERNEL_PROCMAP_SHARED ||
         (query->vma_flags & both) == both)
@@ -170,11 +178,7 @@ static bool add_range(struct capture *capture, const struct kernel_procmap_query
         .major = query->dev_major,
         .minor = query->dev_minor,
     };
-    if (!is_new)
-        return true;
-    const char *name = warm->names + capture->names_used;
-    capture->names_used += query->vma_name_size;
-    return add_file(capture, name, true);
+    return true;
 }
 
 static bool take_ranges(struct capture *capture)
@@ -187,8 +191,6 @@ static bool take_ranges(struct capture *capture)
             .size = sizeof query,
             .query_flags = KERNEL_PROCMAP_COVERING_OR_NEXT,
             .query_addr = at,
-            .vma_name_addr = (uintptr_t)(warm->names + capture->names_used),
-            .vma_name_size = (uint32_t)(WARM_NAMES - capture->names_used),
         };
         long result =
             sys3(SYS_ioctl, capture->maps, (long)KERNEL_PROCMAP_QUERY, (long)(uintptr_t)&query);
@@ -210,7 +212,7 @@ static bool is_zero(const uint64_t *words)
     return true;
 }
 
-static bool add_page(struct warm *warm, uintptr_t address, bool written)
+static bool add_page(struct warm *warm, uintptr_t address, enum warm_kind kind)
 {
     uint8_t *contents = NULL;
 
@@ -220,7 +222,7 @@ static bool add_page(struct warm *warm, uintptr_t address, bool written)
         contents = warm->contents[warm->contents_count++];
         copy(contents, (const void *)address, ARCH_PAGE);
     }
-    warm->pages[warm->page_count++] = (struct warm_page){address, contents, written};
+    warm->pages[warm->page_count++] = (struct warm_page){address, contents, kind};
     return true;
 }
 
@@ -237,7 +239,7 @@ static bool is_stack(const struct capture *capture, const struct warm_range *ran
     return range_of(capture->warm, (uintptr_t)capture->block) == range;
 }
 
-/* Pages in a row that are no longer those of their file: contents, where they may change. */
+/* Pages in a row that are no longer those of their file. */
 static bool add_written(struct capture *capture, uintptr_t start, uintptr_t end)
 {
     struct warm *warm = capture->warm;
@@ -246,22 +248,14 @@ static bool add_written(struct capture *capture, uintptr_t start, uintptr_t end)
 
     for (uintptr_t at = start; at < end; at += ARCH_PAGE) {
         range = range && at < range->end ? range : range_of(warm, at);
-        if (!range)
+        if (!range || !(range->rights & KERNEL_PROCMAP_READABLE))
             return false;
-        struct warm_pages *fixed = warm->fixed_count ? &warm->fixed[warm->fixed_count - 1] : NULL;
-        if (is_stack(capture, range)) { /* of it what was built before the start */
-            if (at >= arguments && at < (uintptr_t)capture->block && !add_page(warm, at, true))
-                return false;
-        } else if (range->rights & KERNEL_PROCMAP_WRITABLE) {
-            if (!add_page(warm, at, true))
-                return false;
-        } else if (fixed && fixed->end == at) {
-            fixed->end += ARCH_PAGE;
-        } else if (warm->fixed_count < WARM_FIXED) {
-            warm->fixed[warm->fixed_count++] = (struct warm_pages){at, at + ARCH_PAGE};
-        } else {
+        /* Of the stack what was built before the start. */
+        if (is_stack(capture, range) && (at < arguments || at >= (uintptr_t)capture->block))
+            continue;
+        if (!add_page(warm, at,
+                      range->rights & KERNEL_PROCMAP_WRITABLE ? WARM_WRITTEN : WARM_FIXED))
             return false;
-        }
     }
     return true;
 }
@@ -277,7 +271,7 @@ static bool add_unwritten(struct capture *capture, uintptr_t *from, uintptr_t to
             continue;
         uintptr_t at = range->start > *from ? range->start : *from;
         for (; at < range->end && at < to; at += ARCH_PAGE)
-            if (!add_page(warm, at, false))
+            if (!add_page(warm, at, WARM_CLEAN))
                 return false;
     }
     *from = to;
@@ -299,7 +293,8 @@ static bool take_pages(struct capture *capture)
         if (count < 0 || scan.walk_end <= at)
             return false;
         for (long i = 0; i < count; i++) {
-            if (!add_unwritten(capture, &from, regions[i].start) ||
+            if (regions[i].categories & KERNEL_PAGE_SWAPPED ||
+                !add_unwritten(capture, &from, regions[i].start) ||
                 !add_written(capture, regions[i].start, regions[i].end))
                 return false;
             from = regions[i].end;
@@ -373,7 +368,7 @@ static bool take_all(struct capture *capture)
     return take_thread(capture) && take_arguments(capture) && take_ranges(capture) &&
            is_code(capture, capture->warm->entry) && add_file(capture, "/etc/ld.so.cache", true) &&
            add_file(capture, "/etc/ld.so.preload", false) &&
-           symbols_search_paths(add_search_path, capture) && take_pages(capture);
+           symbols_visit_objects(add_object, add_search_path, capture) && take_pages(capture);
 }
 
 static int open_file(const char *path)

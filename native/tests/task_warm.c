@@ -4,7 +4,9 @@
  * ADDRESS ACTION ARGUMENTS...
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <locale.h>
 #include <math.h>
 #include <pthread.h>
@@ -179,6 +181,20 @@ static int write_text(void)
     return mprotect(page, ARCH_PAGE, PROT_READ | PROT_EXEC) < 0;
 }
 
+/* A page that ld.so has written to and protected gets another content, and its rights back. */
+static int write_protected(void)
+{
+    Elf64_Dyn *entry = _DYNAMIC;
+
+    while (entry->d_tag != DT_DEBUG)
+        entry++;
+    void *page = (void *)((uintptr_t)entry & -ARCH_PAGE);
+    if (mprotect(page, ARCH_PAGE, PROT_READ | PROT_WRITE) < 0)
+        return 1;
+    entry->d_un.d_val ^= 1;
+    return mprotect(page, ARCH_PAGE, PROT_READ) < 0;
+}
+
 static char *second_page(void)
 {
     return (char *)((uintptr_t)words + ARCH_PAGE) - (uintptr_t)words % ARCH_PAGE;
@@ -233,6 +249,10 @@ static int act(const char *action, char **argv)
         return scribble(argv);
     if (!strcmp(action, "text"))
         return write_text();
+    if (!strcmp(action, "relro"))
+        return write_protected();
+    if (!strcmp(action, "guard")) /* MADV_GUARD_INSTALL, Linux 6.13 */
+        return madvise(second_page(), ARCH_PAGE, 102) < 0 && errno != EINVAL;
     if (!strcmp(action, "protect"))
         return mprotect(second_page(), ARCH_PAGE, PROT_READ) < 0;
     if (!strcmp(action, "unmap"))
