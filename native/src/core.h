@@ -223,7 +223,11 @@ struct core {
         uint64_t name_hash;
         int32_t pipid;
     } warm[CORE_WARM];
-    uint64_t ended_programs[CORE_PROGRAMS]; /* of tasks that have ended */
+    struct warm_program {  /* one of which a task has ended */
+        uint64_t program;  /* a hash; the entry's number is the rest of it */
+        uint32_t failures; /* times in a row that its window could not be kept */
+        uint32_t skip;     /* starts that are not to be written down for that */
+    } programs[CORE_PROGRAMS];
     enum warm_use warm_use; /* core.c's opening; under the lock, before there are other clients */
     _Atomic uint64_t last_spawn_ns; /* the spawner's */
     uint64_t warm_kept_ns;          /* the reaper's: when a window was kept last; 0: none is */

@@ -18,6 +18,7 @@
 #include "options.h"
 
 #define IDLE_NS 250000000UL /* for so long after the last spawn windows are kept warm */
+#define FAILURES_MAX 7      /* then every 64th start is tried */
 /* Another loading, or the root's descriptors, in which a task that is killed would leave those by which it
  * writes its state down. */
 #define UNUSUAL (OPTIONS_CREDENTIALS | AIOPIP_OPTION_SHARE_FILES)
@@ -65,15 +66,40 @@ struct warm *warm_of(struct core *core, int32_t pipid)
 
 void warm_note_end(struct core *core, const struct task *task)
 {
-    core->ended_programs[task->program % CORE_PROGRAMS] = task->program;
+    struct warm_program *entry = &core->programs[task->program % CORE_PROGRAMS];
+
+    if (entry->program != task->program)
+        *entry = (struct warm_program){.program = task->program};
 }
 
-/* Under the lock. */
-static bool has_ended(const struct core *core, const char *program)
+void warm_note_kept(struct core *core, const struct task *task, bool kept)
+{
+    lock(core);
+    struct warm_program *entry = &core->programs[task->program % CORE_PROGRAMS];
+    if (entry->program == task->program && kept) {
+        entry->failures = entry->skip = 0;
+    } else if (entry->program == task->program) {
+        entry->skip = (1U << entry->failures) - 1;
+        entry->failures += entry->failures < FAILURES_MAX;
+    }
+    unlock(core);
+}
+
+/* Whether a start of a program is to be written down: it is started again, and will not do in vain what
+ * it did before.  Under the lock. */
+static bool is_wanted(struct core *core, const char *program)
 {
     uint64_t hash = warm_hash(program);
+    struct warm_program *entry = &core->programs[hash % CORE_PROGRAMS];
 
-    return core->ended_programs[hash % CORE_PROGRAMS] == hash;
+    if (core->warm_use == WARM_TRYING)
+        return true;
+    if (entry->program != hash)
+        return false;
+    if (entry->skip == 0)
+        return true;
+    entry->skip--;
+    return false;
 }
 
 static bool is_idle(const struct core *core, const struct warm_entry *entry)
@@ -279,7 +305,7 @@ void warm_prepare(struct core *core, int32_t pipid, const struct stack_content *
     if (core->warm_use == WARM_OFF || !is_usual(content))
         return;
     lock(core);
-    bool wanted = core->warm_use == WARM_TRYING || has_ended(core, content->program->path);
+    bool wanted = is_wanted(core, content->program->path);
     for (size_t i = 0; i < CORE_WARM && wanted && !entry; i++)
         if (!core->warm[i].state)
             entry = &core->warm[i];

@@ -33,6 +33,9 @@ bool warm_is(struct core *core, int32_t pipid);
 /* A task has ended.  Under the lock. */
 void warm_note_end(struct core *core, const struct task *task);
 
+/* The window of one that has written its state down was kept, or could not be. */
+void warm_note_kept(struct core *core, const struct task *task, bool kept);
+
 /* How many free slots' windows keep one.  Under the lock. */
 uint32_t warm_count(const struct core *core);
 

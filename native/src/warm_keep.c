@@ -236,13 +236,9 @@ static int open_once(int *descriptor, const char *path)
     return *descriptor;
 }
 
-bool warm_keep(struct core *core, int32_t pipid)
+static bool keep(struct core *core, struct slot *slot, const struct warm *warm)
 {
-    struct slot *slot = core_slot(core, pipid);
-    const struct warm *warm = warm_of(core, pipid);
-
-    if (!warm || !atomic_load_explicit(&warm->complete, memory_order_acquire) ||
-        core->warm_use == WARM_OFF || !stays_within(slot))
+    if (!stays_within(slot))
         return false;
     const struct way way = {
         .warm = warm,
@@ -251,7 +247,20 @@ bool warm_keep(struct core *core, int32_t pipid)
         .maps = open_once(&core->reaper_maps, "/proc/self/maps"),
         .pagemap = open_once(&core->reaper_pagemap, "/proc/self/pagemap"),
     };
-    if (way.maps < 0 || way.pagemap < 0 || !put_mappings_back(&way) || !put_pages_back(&way))
+    return way.maps >= 0 && way.pagemap >= 0 && put_mappings_back(&way) && put_pages_back(&way);
+}
+
+bool warm_keep(struct core *core, int32_t pipid)
+{
+    struct slot *slot = core_slot(core, pipid);
+    const struct warm *warm = warm_of(core, pipid);
+
+    if (!warm || !atomic_load_explicit(&warm->complete, memory_order_acquire) ||
+        core->warm_use == WARM_OFF)
+        return false;
+    bool kept = keep(core, slot, warm);
+    warm_note_kept(core, &core->tasks[pipid], kept);
+    if (!kept)
         return false;
     slot->block = NULL;
     core->warm_kept_ns = core_now_ns();
