@@ -37,7 +37,6 @@
 #define CORE_FILE_RESERVE 64 /* descriptors of each table that are not tasks' */
 #define CORE_LOADING 64      /* tasks whose report may be outstanding, slow ones too */
 #define CORE_WARM 64 /* windows that may keep their program loaded; with those of running tasks */
-
 #define CORE_PROGRAMS 64 /* that may be known to have ended */
 
 /* Threads by the descriptor table that they have. */

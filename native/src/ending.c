@@ -14,9 +14,9 @@
  *
  * If both come at once one waits for the other, a futex's sleep and wake long.  So the reaper, who is in no
  * hurry, comes a millisecond later.  A client that does not come (its loop is busy) holds up no more than
- * that.  A slot is not used again before both
- * have been there: the client drains its last event, the reaper gives its memory back.  Descriptors in the
- * client's epoll are told of once (EPOLLONESHOT): the pidfd stays readable until the reaper closes it.
+ * that.  A slot is not used again before both have been there: the client drains its last event, the reaper
+ * gives its memory back.  Descriptors in the client's epoll are told of once (EPOLLONESHOT): the pidfd stays
+ * readable until the reaper closes it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -118,8 +118,9 @@ int ending_make_epoll(int event_fd)
     int epoll = descriptor_take(epoll_create1(EPOLL_CLOEXEC));
 
     if (epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, event_fd, &event) < 0) {
+        int error = errno;
         close(epoll);
-        return -errno;
+        return -error;
     }
     return epoll;
 }
