@@ -233,7 +233,7 @@ struct aiopip_statistics {
     uint32_t queued;     /* spawns that wait for their turn */
     uint32_t loading;    /* tasks between clone and the preload's report */
     uint32_t alive;      /* tasks not reaped yet, loading ones too */
-    uint32_t reclaiming; /* ended tasks whose memory is still mapped, and nobody imports it; warm too */
+    uint32_t reclaiming; /* ended tasks whose memory is mapped still and not held; warm ones, too */
     uint32_t held;       /* ended tasks whose memory somebody imports */
     uint64_t spawned;    /* since the core was opened */
     uint64_t ended;
