@@ -96,9 +96,11 @@ static inline long arch_clone(long number, long a, long b, long c, long d, long 
     return result;
 }
 
-/* Enter a program as the kernel does after execve: rdx is what it registers with atexit, and the
- * floating-point modes are the defaults, whatever those of the cloning thread were. */
-static inline __attribute__((noreturn)) void arch_enter(uintptr_t entry, uintptr_t stack)
+/* Enter code as the kernel does after execve: rdx is what a program registers with atexit, and the
+ * floating-point modes are the defaults, whatever those of the cloning thread were.  rax: what the code
+ * expects there, which a program does not. */
+static inline __attribute__((noreturn)) void arch_enter(uintptr_t code, uintptr_t rax,
+                                                        uintptr_t stack)
 {
     static const uint32_t mxcsr = 0x1f80;
 
@@ -106,9 +108,9 @@ static inline __attribute__((noreturn)) void arch_enter(uintptr_t entry, uintptr
     __asm__ volatile("mov %[stack], %%rsp\n\t"
                      "xor %%edx, %%edx\n\t"
                      "xor %%ebp, %%ebp\n\t"
-                     "jmp *%[entry]"
+                     "jmp *%[code]"
                      :
-                     : [entry] "a"(entry), [stack] "c"(stack)
+                     : "a"(rax), [stack] "c"(stack), [code] "S"(code)
                      : "memory");
     __builtin_unreachable();
 }
@@ -128,22 +130,6 @@ static inline bool arch_loader_resumes(const uint8_t *entry, size_t left)
            __builtin_memcmp(entry + ARCH_LOADER_RESUME, take_entry, sizeof take_entry) == 0 &&
            (__builtin_memcmp(next, take_count, sizeof take_count) == 0 ||
             __builtin_memcmp(next, take_stack, sizeof take_stack) == 0);
-}
-
-static inline __attribute__((noreturn)) void arch_resume_loader(uintptr_t resume, uintptr_t entry,
-                                                                uintptr_t stack)
-{
-    static const uint32_t mxcsr = 0x1f80;
-
-    __asm__ volatile("fninit\n\tldmxcsr %0" : : "m"(mxcsr));
-    __asm__ volatile("mov %[stack], %%rsp\n\t"
-                     "xor %%edx, %%edx\n\t"
-                     "xor %%ebp, %%ebp\n\t"
-                     "jmp *%[resume]"
-                     :
-                     : "a"(entry), [stack] "c"(stack), [resume] "S"(resume)
-                     : "memory");
-    __builtin_unreachable();
 }
 
 /* The thread pointer, and where from there glibc keeps what it has made of AT_RANDOM's 16 bytes: the

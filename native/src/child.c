@@ -194,7 +194,7 @@ static __attribute__((noreturn)) void resume(struct task_block *block)
     atomic_store(&block->slot->loaded, TASK_LOADED_TRACKED);
     if (shared_loads_wanted(block->control))
         shared_wake_spawner(block->control);
-    arch_resume_loader(start->resume, warm->entry, start->stack);
+    arch_enter(start->resume, warm->entry, start->stack);
 }
 
 void child_main(void *argument)
@@ -227,5 +227,5 @@ void child_main(void *argument)
         wait_at_gate(block);
     if (start->resume)
         resume(block);
-    arch_enter(start->entry, start->stack);
+    arch_enter(start->entry, 0, start->stack);
 }

@@ -19,7 +19,6 @@
  * readable until the reaper closes it.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <unistd.h>

@@ -24,7 +24,7 @@ struct entry {
 static struct entry entries[ENTRIES];
 static size_t next_entry;
 
-static bool is_same(const struct stat *a, const struct stat *b)
+bool program_cache_is_same(const struct stat *a, const struct stat *b)
 {
     return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
            a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
@@ -36,14 +36,15 @@ static bool is_there(const struct entry *entry, const char *found)
     struct stat status;
 
     return strcmp(found, entry->path) == 0 ||
-           (stat(entry->path, &status) == 0 && is_same(&status, &entry->status));
+           (stat(entry->path, &status) == 0 && program_cache_is_same(&status, &entry->status));
 }
 
 bool program_cache_find(const struct stat *status, const char *found, struct program *program)
 {
     for (size_t i = 0; i < ENTRIES; i++) {
         const struct entry *entry = &entries[i];
-        if (!entry->path[0] || !is_same(status, &entry->status) || !is_there(entry, found))
+        if (!entry->path[0] || !program_cache_is_same(status, &entry->status) ||
+            !is_there(entry, found))
             continue;
         strcpy(program->path, entry->path);
         strcpy(program->interpreter, entry->interpreter);

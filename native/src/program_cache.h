@@ -14,6 +14,9 @@
  * path and its interpreter are filled in. */
 bool program_cache_find(const struct stat *status, const char *found, struct program *program);
 
+/* Whether a file is the same as it was, by device, inode, size and time of change. */
+bool program_cache_is_same(const struct stat *a, const struct stat *b);
+
 /* Remember an ELF file that ld.so loads. */
 void program_cache_add(const struct stat *status, const struct program *program);
 

@@ -12,10 +12,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "core.h"
 #include "options.h"
+#include "program_cache.h"
 
 #define IDLE_NS 250000000UL /* for so long after the last spawn windows are kept warm */
 #define FAILURES_MAX 7      /* then every 64th start is tried */
@@ -231,14 +231,11 @@ static bool is_usual(const struct stack_content *content)
 
 static bool is_unchanged(const struct warm_file *file)
 {
-    const struct stat *then = &file->status;
     struct stat now;
 
     if (stat(file->path, &now) < 0)
-        return errno == ENOENT && then->st_ino == 0;
-    return now.st_ino == then->st_ino && now.st_dev == then->st_dev &&
-           now.st_size == then->st_size && now.st_ctim.tv_sec == then->st_ctim.tv_sec &&
-           now.st_ctim.tv_nsec == then->st_ctim.tv_nsec;
+        return errno == ENOENT && file->status.st_ino == 0;
+    return program_cache_is_same(&now, &file->status);
 }
 
 static bool fits(const struct warm *warm, const struct stack_content *content, size_t stack_bytes)
