@@ -9,5 +9,6 @@ from pathlib import Path
 from cffi import FFI
 
 ffibuilder = FFI()
-ffibuilder.cdef(Path(__file__).with_name("aiopip.cdef").read_text(encoding="utf-8"))
-ffibuilder.set_source("aiopip._native", '#include "aiopip.h"')
+for name in ("aiopip.cdef", "calls.cdef"):
+    ffibuilder.cdef(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+ffibuilder.set_source("aiopip._native", '#include "aiopip_calls.h"')

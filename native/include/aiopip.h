@@ -368,6 +368,12 @@ AIOPIP_API int aiopip_wait(const struct aiopip_word *words, int count, uint64_t 
 /* Change a word and wake who waits for that. */
 AIOPIP_API void aiopip_wake(uint32_t *word);
 
+/* Hold memory of a task without an export: [address, address + bytes), or with 0 bytes all that the
+ * task has.  It is there at the call, for its owner runs, or its end was not acknowledged.  -ENOENT:
+ * it is no task's, or the caller's own; -ECANCELED: its owner has ended; -ENOMEM, -ENOSPC. */
+AIOPIP_API int aiopip_hold_memory(aiopip_peer *peer, uintptr_t address, size_t bytes,
+                                  aiopip_hold **hold);
+
 /* What is held; the pointers are good as long as the hold is. */
 AIOPIP_API void aiopip_hold_array(const aiopip_hold *hold, struct aiopip_array *array);
 

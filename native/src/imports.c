@@ -107,6 +107,31 @@ int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generatio
     return result == -EAGAIN ? -ECANCELED : result;
 }
 
+int aiopip_hold_memory(aiopip_peer *peer, uintptr_t address, size_t bytes, aiopip_hold **hold)
+{
+    struct export_record record = {.address = address,
+                                   .start = bytes ? address : 0,
+                                   .end = bytes ? address + bytes : UINTPTR_MAX};
+    struct import import = {.record = &record, .origin = -1};
+    uint32_t owner;
+
+    if (peer->pid != getpid())
+        return -ESRCH;
+    int64_t entry = peer_hold_owner(peer, address, bytes ? bytes : 1, &owner, &import.generation);
+    if (entry < 0)
+        return (int)entry;
+    import.hold = (uint32_t)entry;
+    struct aiopip_hold *made = make_hold(peer, &import);
+    if (!made) {
+        drop_import(peer, &import);
+        return -ENOMEM;
+    }
+    peer_narrow(peer, &import, made->start, made->end);
+    aiopip_peer_keep(peer);
+    *hold = made;
+    return 0;
+}
+
 void aiopip_hold_array(const aiopip_hold *hold, struct aiopip_array *array)
 {
     const struct export_record *record = hold->import.record;

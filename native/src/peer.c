@@ -202,6 +202,40 @@ bool peer_owns(const struct control *control, uint32_t number, uintptr_t start, 
     return false;
 }
 
+/* Beyond the windows any task may have written the range down; its list is looked at while it is held. */
+static int64_t hold_outside(struct aiopip_peer *self, uintptr_t start, size_t bytes,
+                            uint32_t *number, uint64_t *generation)
+{
+    for (*number = 0; *number < self->control->max_tasks; ++*number) {
+        *generation = 0;
+        if (*number == self->number || !atomic_load(&self->control->slots[*number].peer.open))
+            continue;
+        int64_t hold = hold_peer(self, *number, generation);
+        if (hold >= 0 && peer_owns(self->control, *number, start, bytes))
+            return hold;
+        if (hold >= 0)
+            peer_drop(self, (uint32_t)hold);
+    }
+    return -ENOENT;
+}
+
+int64_t peer_hold_owner(struct aiopip_peer *self, uintptr_t start, size_t bytes, uint32_t *number,
+                        uint64_t *generation)
+{
+    const struct control *control = self->control;
+    uintptr_t ahead = start - control->windows;
+
+    *generation = 0;
+    if (start >= control->overflow_start && start < control->overflow_end)
+        return hold_outside(self, start, bytes, number, generation);
+    if (start < control->windows || ahead / control->window_bytes >= control->max_tasks ||
+        ahead / control->window_bytes == self->number)
+        return -ENOENT;
+    *number = (uint32_t)(ahead / control->window_bytes);
+    int64_t hold = hold_peer(self, *number, generation);
+    return hold == -EAGAIN ? -ECANCELED : hold;
+}
+
 /* ---- Who holds an export ---------------------------------------------------------------------- */
 
 static bool has_hold(const struct sharing *sharing, uint64_t word)

@@ -81,6 +81,11 @@ void peer_drop(struct aiopip_peer *self, uint32_t hold);
 /* A hold of the same export with another range. */
 int64_t peer_take_over(struct aiopip_peer *self, uint64_t word, uintptr_t start, uintptr_t end);
 
+/* Hold all memory of the task to which [start, start + bytes) belongs, other than ourselves: the hold,
+ * and who it is; -ENOENT: it is no task's; -ECANCELED: its memory is not there to be held. */
+int64_t peer_hold_owner(struct aiopip_peer *self, uintptr_t start, size_t bytes, uint32_t *number,
+                        uint64_t *generation);
+
 /* Whether [start, start + bytes) is a task's memory, mapped or not: its window and what it wrote
  * down besides.  While that is held. */
 bool peer_owns(const struct control *control, uint32_t number, uintptr_t start, size_t bytes);

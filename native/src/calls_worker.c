@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * calls_worker.c: a worker's side of a pool's queue.
+ *
+ * No call is lost, whoever is killed when:
+ *
+ *     worker                                  owner
+ *     sets its bit in `asleep`                pushes the call
+ *     looks at all queues once more           looks for a spinner, or takes a bit and wakes
+ *     sleeps, unless its bell has changed
+ *
+ * Each writes first, then looks.  Who spins looks at all queues again behind its spinning, and who has
+ * claimed a call while more are there wakes the next one.  A worker that was woken and is killed
+ * before it claims anything is buried by the owner, who wakes another one.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "calls.h"
+
+#define SPIN_FIRST_NS 20000
+#define SPIN_LEAST_NS 2000
+#define SPIN_MOST_NS 50000
+#define SPIN_AFRESH 256 /* waits behind which a spin of the first length is tried again */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static struct call_worker *worker_of(struct aiopip_calls *calls, int32_t worker)
+{
+    return atomic_load(&calls->workers[worker]);
+}
+
+static struct call *call_of(struct aiopip_calls *calls, uint32_t number)
+{
+    return &calls->chunk[number / CALLS_CHUNK][number % CALLS_CHUNK];
+}
+
+struct call *call_queue_take(struct call_queue *queue, uint32_t ready, int32_t worker)
+{
+    for (;;) {
+        uint32_t head = atomic_load(&queue->head), word = ready;
+        if (head == atomic_load(&queue->tail))
+            return NULL;
+        struct call *call = atomic_load(&queue->ring[head % queue->room]);
+        bool ours =
+            atomic_compare_exchange_strong(&call->word, &word, call_word(CALL_TAKEN, worker));
+        atomic_compare_exchange_strong(&queue->head, &head, head + 1);
+        if (ours)
+            return call;
+    }
+}
+
+void calls_wake_one(struct aiopip_calls *calls)
+{
+    for (int32_t i = 0; i < AIOPIP_WORKERS / 64; i++)
+        for (uint64_t bits; (bits = atomic_load(&calls->asleep[i])) != 0;) {
+            int32_t worker = i * 64 + __builtin_ctzll(bits);
+            if (shared_take_bit(calls->asleep, (uint32_t)worker)) {
+                calls_wake(calls, worker);
+                return;
+            }
+        }
+}
+
+int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
+{
+    cpu_set_t processors;
+
+    if (calls->magic != CALLS_MAGIC || calls->abi_version != AIOPIP_ABI_VERSION)
+        return -ELIBSCN;
+    struct call_worker *self = worker_of(calls, worker);
+    self->event_fd = event_fd;
+    /* With one processor nobody can push a call while we look for it. */
+    bool alone =
+        sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) == 1;
+    self->spin_ns = alone ? 0 : SPIN_FIRST_NS;
+    return 0;
+}
+
+/* Put something on the owner's list; who finds that empty tells the owner, who takes all at once. */
+static int tell(struct aiopip_calls *calls, struct call_worker *self, struct call_note *note)
+{
+    uint64_t one = 1;
+    struct call_note *first = atomic_load(&calls->notes);
+
+    do
+        note->next = first;
+    while (!atomic_compare_exchange_weak(&calls->notes, &first, note));
+    if (first)
+        return 0;
+    long result;
+    do
+        result = sys3(SYS_write, self->event_fd, (long)(uintptr_t)&one, sizeof one);
+    while (result == -EINTR);
+    return result < 0 && result != -EAGAIN ? (int)result : 0;
+}
+
+int aiopip_calls_ready(aiopip_calls *calls, int32_t worker, uint32_t flags,
+                       const struct aiopip_parcel *result)
+{
+    struct call_worker *self = worker_of(calls, worker);
+
+    self->ready_flags = flags;
+    self->ready_result = *result;
+    self->ready.kind = AIOPIP_NEWS_READY;
+    self->ready.worker = worker;
+    return tell(calls, self, &self->ready);
+}
+
+/* ---- Waiting ---------------------------------------------------------------------------------- */
+
+static bool has_something(struct aiopip_calls *calls, struct call_worker *self)
+{
+    return !call_queue_is_empty(&calls->queue) || !call_queue_is_empty(&self->own) ||
+           atomic_load(&self->released) || atomic_load(&self->stop);
+}
+
+/* Look about for a short time, as one worker of a pool may: whether there is something.  The time is
+ * doubled when that was worth it, and halved when it was not. */
+static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
+{
+    uint32_t nobody = 0;
+    bool found = false;
+
+    if (!self->spin_ns ||
+        !atomic_compare_exchange_strong(&calls->spinner, &nobody, (uint32_t)worker + 1))
+        return false;
+    if (++self->waits % SPIN_AFRESH == 0 && self->spin_ns < SPIN_FIRST_NS)
+        self->spin_ns = SPIN_FIRST_NS;
+    for (uint64_t end = now_ns() + self->spin_ns; !found && now_ns() < end;) {
+        for (int i = 0; i < 16; i++)
+            __builtin_ia32_pause();
+        found = has_something(calls, self);
+    }
+    self->spin_ns = found ? self->spin_ns * 2 : self->spin_ns / 2;
+    if (self->spin_ns > SPIN_MOST_NS)
+        self->spin_ns = SPIN_MOST_NS;
+    if (self->spin_ns < SPIN_LEAST_NS)
+        self->spin_ns = SPIN_LEAST_NS;
+    atomic_store(&calls->spinner, 0);
+    return found;
+}
+
+/* Sleep until there may be something: 0, or -EINTR. */
+static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
+{
+    uint32_t bell = atomic_load(&self->bell);
+    int result = 0;
+
+    if (spin(calls, self, worker))
+        return 0;
+    shared_set_bit(calls->asleep, (uint32_t)worker);
+    if (!has_something(calls, self))
+        result = shared_futex_wait(&self->bell, bell, NULL);
+    shared_take_bit(calls->asleep, (uint32_t)worker);
+    return result == -EINTR ? -EINTR : 0;
+}
+
+/* A result that is lent no more. */
+static struct call *next_released(struct call_worker *self)
+{
+    if (!self->to_tell)
+        self->to_tell = atomic_exchange(&self->released, NULL);
+    struct call *call = self->to_tell;
+    if (call)
+        self->to_tell = atomic_load(&call->next_released);
+    return call;
+}
+
+int aiopip_calls_take(aiopip_calls *calls, int32_t worker, uint32_t *number,
+                      struct aiopip_parcel *request)
+{
+    struct call_worker *self = worker_of(calls, worker);
+
+    for (;;) {
+        struct call *call = next_released(self);
+        if (call) {
+            *number = call->number;
+            atomic_store(&call->taken_back, 1); /* from here on it is the owner's */
+            return AIOPIP_TAKE_RELEASED;
+        }
+        if (atomic_load(&self->stop))
+            return AIOPIP_TAKE_STOP;
+        call = call_queue_take(&self->own, call_word(CALL_READY, worker), worker);
+        if (!call)
+            call = call_queue_take(&calls->queue, call_word(CALL_READY, -1), worker);
+        if (call) {
+            call->started_ns = now_ns();
+            if (!call_queue_is_empty(&calls->queue))
+                calls_wake_one(calls);
+            *number = call->number;
+            *request = call->request;
+            return AIOPIP_TAKE_CALL;
+        }
+        if (wait_for_more(calls, self, worker) < 0)
+            return -EINTR;
+    }
+}
+
+/* ---- Results ---------------------------------------------------------------------------------- */
+
+int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, uint32_t flags,
+                        const struct aiopip_parcel *result)
+{
+    struct call *call = call_of(calls, number);
+    size_t data_bytes = result->data_bytes, table_bytes = result->table_bytes;
+
+    call->result = *result;
+    if (data_bytes > sizeof call->room || table_bytes > sizeof call->room - data_bytes)
+        flags |= AIOPIP_RESULT_LENDS;
+    if (!(flags & AIOPIP_RESULT_LENDS)) {
+        memcpy(call->room, (const void *)result->data, data_bytes);
+        if (table_bytes)
+            memcpy(call->room + data_bytes, (const void *)result->table, table_bytes);
+        call->result.data = (uintptr_t)call->room;
+        call->result.table = (uintptr_t)call->room + data_bytes;
+    }
+    call->flags = flags;
+    call->done.kind = AIOPIP_NEWS_DONE;
+    call->done.worker = worker;
+    call->ended_ns = now_ns();
+    /* Killed behind this line, it has ended all the same: its owner finds it without the note. */
+    atomic_store(&call->word, call_word(CALL_DONE, worker));
+    int error = tell(calls, worker_of(calls, worker), &call->done);
+    return error < 0 ? error : (flags & AIOPIP_RESULT_LENDS) != 0;
+}
+
+int aiopip_calls_return(aiopip_calls *calls, int32_t worker, uint32_t number)
+{
+    struct call *call = call_of(calls, number);
+
+    call->returned.kind = AIOPIP_NEWS_RETURNED;
+    call->returned.worker = worker;
+    return tell(calls, worker_of(calls, worker), &call->returned);
+}
