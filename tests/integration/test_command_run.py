@@ -85,7 +85,11 @@ def test_json_tells_of_signals() -> None:
 
 def affinities(*args: object) -> list[set[int]]:
     """On which processors tasks may run, by PiP ID."""
-    script = "import aiopip, os; print(aiopip.this_task().pipid, *os.sched_getaffinity(0))"
+    # One write a line, also with PYTHONUNBUFFERED: several print at once.
+    script = (
+        "import aiopip, os; found = [aiopip.this_task().pipid, *os.sched_getaffinity(0)]; "
+        "os.write(1, f'{str(found)[1:-1]}\\n'.replace(',', '').encode())"
+    )
     # Not here: the sources' folder would hide the package that is installed.
     done = aiopip("run", *args, sys.executable, "-c", script, cwd="/")  # type: ignore[arg-type]
     assert done.returncode == 0, done.stderr
