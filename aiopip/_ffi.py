@@ -7,7 +7,6 @@ an errno, which the callers turn into errors.  All of a `Client` is for the loop
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
 import os
@@ -23,7 +22,6 @@ except ModuleNotFoundError as error:
         "and leave their folder, which hides what is installed"
     ) from None
 from aiopip._decode import EVENT_BYTES, decode
-from aiopip._statistics import RootStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from aiopip._options import PackedOptions
     from aiopip._records import Record
     from aiopip._request import SpawnRequest
+    from aiopip._statistics import RootStatistics
 
 BATCH = 64
 """How many events one call of `Client.drain` takes at the most."""
@@ -409,6 +408,9 @@ class Client:
 
     def statistics(self) -> RootStatistics:
         """`aiopip_get_statistics`."""
+        # Tasks, which have no Client, do without that module and `dataclasses`.
+        from aiopip._statistics import RootStatistics
+
         raw = ffi.new("struct aiopip_statistics *")
         lib.aiopip_get_statistics(self._client, raw)
         return RootStatistics(
@@ -442,7 +444,8 @@ def _place_options(into: CData, packed: PackedOptions) -> tuple[CData, ...]:
     """Have a request point to options; what is returned has to live as long as it does."""
     cpus = ffi.from_buffer("char[]", packed.cpus)
     limits = ffi.new(
-        "struct aiopip_limit[]", [dataclasses.astuple(limit) for limit in packed.limits]
+        "struct aiopip_limit[]",
+        [(one.resource, one.keeps_hard, one.soft, one.hard) for one in packed.limits],
     )
     descriptors = ffi.new("struct aiopip_descriptor[]", list(packed.descriptors))
     groups = ffi.new("uint32_t[]", packed.extra_groups)

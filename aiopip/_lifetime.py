@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 import warnings
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiopip._core import Core, Phase
@@ -99,7 +99,7 @@ def current_root() -> Root:
 
 
 def _package_file(name: str) -> str:
-    return str(resources.files("aiopip") / "lib" / name)
+    return str(Path(__file__).with_name("lib") / name)
 
 
 def _end_stranded() -> None:

@@ -23,6 +23,9 @@ from aiopip._options import Share
 from aiopip._popen import exec_command, shell_command
 from aiopip._run import Completed, run
 from aiopip._spawn import SpawnOptions, spawn, start
+
+# Loaded now: whoever asks for it may have no descriptor left.
+from aiopip._statistics import RootStatistics  # noqa: TC001
 from aiopip._task import Task
 
 if TYPE_CHECKING:
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from aiopip._options import Argument, Limit, RareOptions
     from aiopip._region import Region
     from aiopip._request import Environment, StrOrBytesPath
-    from aiopip._statistics import RootStatistics
 
 
 class Root:
