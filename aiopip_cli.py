@@ -26,7 +26,7 @@ def main() -> int:
 def _load_package() -> str:
     """Import aiopip, or put it in place without its contents: empty, or why it cannot be used."""
     try:
-        import aiopip  # noqa: F401
+        import aiopip._ffi  # noqa: F401  the package alone leaves the extension for later
     except ImportError as error:
         spec = importlib.machinery.PathFinder.find_spec("aiopip")
         if spec is None:

@@ -1,13 +1,12 @@
-"""Whether this machine can run aiopip at all, asked before the compiled extension is loaded.
+"""Whether this package can be used at all, asked whenever it is imported.
 
-Loaded elsewhere, the extension would fail with a message of the dynamic linker's that names a
-missing symbol; this one names what is missing.  No other module of aiopip is imported here.
+Loaded on another machine, the extension would fail with a message of the dynamic linker's that
+names a missing symbol; this one names what is missing.  No other module of aiopip is imported here
+where all is right, and none of the standard library that an interpreter has not loaded already:
+see `__init__`.
 """
 
-from __future__ import annotations
-
 import os
-import platform
 import sys
 
 OLDEST_GLIBC = (2, 34)
@@ -25,13 +24,31 @@ def check_platform() -> None:
     """
     if sys.platform != "linux":
         raise ImportError(f"{_NEEDED}; this system is {sys.platform}")
-    if platform.machine() != "x86_64" or sys.maxsize <= 2**32:
-        raise ImportError(f"{_NEEDED}; this machine is {platform.machine()}, {_bits()} bits")
+    machine = os.uname().machine
+    if machine != "x86_64" or sys.maxsize <= 2**32:
+        raise ImportError(f"{_NEEDED}; this machine is {machine}, {_bits()} bits")
     version = glibc_version()
     if version is None:
         raise ImportError(f"{_NEEDED}; this Python runs on another C library (musl?)")
     if version < OLDEST_GLIBC:
         raise ImportError(f"{_NEEDED}; this is glibc {version[0]}.{version[1]}")
+
+
+def check_built(folder: str) -> None:
+    """Refuse to be imported as sources whose native part is not built.
+
+    The extension is looked for, which takes a microsecond, and not loaded.  When it is not found
+    the import has the last word: a Python without the stable ABI gives it another name, and an
+    importer of somebody else's may have it elsewhere.
+
+    Args:
+        folder: of the package.
+
+    Raises:
+        ImportError: it cannot be imported; the message says what to do.
+    """
+    if not os.access(f"{folder}/_native.abi3.so", os.R_OK):
+        import aiopip._ffi  # noqa: F401
 
 
 def glibc_version() -> tuple[int, int] | None:

@@ -190,12 +190,15 @@ def test_sources_that_are_not_built(tmp_path: Path) -> None:
         ("os.confstr = lambda _: None", r"missing +C library +no glibc"),
         ("os.confstr = lambda _: 'glibc 2.31'", r"missing +C library +glibc 2.31"),
         ("sys.platform = 'darwin'", r"missing +system +darwin"),
-        ("platform.machine = lambda: 'aarch64'", r"missing +processor +aarch64"),
+        (
+            "u = os.uname_result([*os.uname()[:4], 'aarch64']); os.uname = lambda: u",
+            r"missing +processor +aarch64",
+        ),
     ],
 )
 def test_machine_that_is_refused(machine: str, said: str) -> None:
     source = f"""
-        import os, platform, sys
+        import os, sys
         {machine}
         import aiopip_cli
         sys.argv[1:] = ["doctor"]

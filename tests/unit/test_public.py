@@ -41,25 +41,6 @@ def test_public_name_has_one_home(name: str) -> None:
     assert getattr(aiopip, name).__module__ == f"aiopip.{homes[0]}"
 
 
-def test_all_is_what_is_there() -> None:
-    shown = {
-        name
-        for name, value in vars(aiopip).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    }
-    assert shown - {"check_platform"} == set(aiopip.__all__)
-
-
-def test_init_has_no_logic() -> None:
-    body = ast.parse((PACKAGE / "__init__.py").read_text()).body
-    plain = (ast.ImportFrom, ast.Assign, ast.Expr)
-    assert all(isinstance(node, plain) for node in body)
-    calls = [
-        node for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    ]
-    assert [ast.unparse(call) for call in calls] == ["check_platform()"]
-
-
 @pytest.mark.parametrize("name", aiopip.__all__)
 def test_public_definition_has_a_docstring(name: str) -> None:
     value = getattr(aiopip, name)
