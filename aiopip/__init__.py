@@ -42,7 +42,6 @@ if TYPE_CHECKING:
         TasksAliveError,
         TaskTimeoutError,
         UnsupportedLoopError,
-        WorkerDiedError,
         WouldBlock,
         WrongThreadError,
     )
@@ -87,6 +86,7 @@ if TYPE_CHECKING:
     )
     from aiopip._task import Task
     from aiopip._this_task import RemoteRoot, ThisTask, this_task
+    from aiopip._worker_errors import WorkerDiedError
 
 __all__ = [
     "AbiMismatchError",
@@ -215,7 +215,7 @@ _HOMES = {
     "TasksAliveError": "_errors",
     "ThisTask": "_this_task",
     "UnsupportedLoopError": "_errors",
-    "WorkerDiedError": "_errors",
+    "WorkerDiedError": "_worker_errors",
     "WouldBlock": "_errors",
     "WrongThreadError": "_errors",
     "create_subprocess_exec": "_subprocess",

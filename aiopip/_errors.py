@@ -1,4 +1,4 @@
-"""The errors of aiopip, one tree.  What a spawn can fail at stands in `_spawn_errors`.
+"""The errors of aiopip, one tree; `_spawn_errors` and `_worker_errors` have parts of it.
 
     AiopipError
     |-- ClosedError                    closed by you
@@ -49,7 +49,6 @@ import errno
 import math
 import operator
 import os
-from concurrent.futures import BrokenExecutor
 from signal import Signals
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -289,13 +288,6 @@ def _last_lines(stderr: bytes) -> str:
         return ""
     lines = text.splitlines()[-STDERR_LINES:]
     return "; the last lines of its stderr:" + "".join(f"\n    {line}" for line in lines)
-
-
-class WorkerDiedError(AiopipError, BrokenExecutor):
-    """A worker of a pool ended while it had work.
-
-    Not raised yet: it is for pools, which are to come.
-    """
 
 
 class NotInitializedError(CallError, PermissionError):

@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor
 import pytest
 
 import aiopip
-from aiopip import _errors, _spawn_errors
+from aiopip import _errors, _spawn_errors, _worker_errors
 from aiopip._errors import AiopipError, CallError, call_error
 from aiopip._records import Failed, Failure
 from aiopip._spawn_errors import spawn_error
@@ -93,7 +93,7 @@ def test_text_is_a_sentence_without_a_tuple(error: AiopipError) -> None:
 def test_docstring_draws_every_class() -> None:
     classes = {
         name
-        for module in (_errors, _spawn_errors)
+        for module in (_errors, _spawn_errors, _worker_errors)
         for name, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, AiopipError)
     }
