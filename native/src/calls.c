@@ -114,10 +114,10 @@ static struct call *new_call(struct aiopip_calls *calls)
 /* Whether there is room behind the tail; calls that were taken back need none any more. */
 static bool has_room(struct call_queue *queue, uint32_t ready)
 {
-    uint32_t tail = atomic_load(&queue->tail);
+    uint64_t tail = atomic_load(&queue->tail);
 
     for (;;) {
-        uint32_t head = atomic_load(&queue->head);
+        uint64_t head = atomic_load(&queue->head);
         if (tail - head < queue->room)
             return true;
         if (atomic_load(&atomic_load(&queue->ring[head % queue->room])->word) == ready)
@@ -129,7 +129,7 @@ static bool has_room(struct call_queue *queue, uint32_t ready)
 /* Behind the tail; see calls_worker.c for who wakes whom. */
 static void put(struct call_queue *queue, struct call *call, uint32_t ready)
 {
-    uint32_t tail = atomic_load(&queue->tail);
+    uint64_t tail = atomic_load(&queue->tail);
 
     atomic_store(&call->word, ready);
     atomic_store(&queue->ring[tail % queue->room], call);

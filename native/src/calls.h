@@ -70,10 +70,11 @@ static inline uint32_t call_word(enum call_state state, int32_t worker)
 }
 
 /* One that pushes, any number that take.  head: who has taken what stands there, or finds it taken,
- * counts up; so it may lag behind one that was killed in between, and the next one helps. */
+ * counts up; so it may lag behind one that was killed in between, and the next one helps.  Neither
+ * ever comes round again: who was stopped for days counts up nothing that is another's. */
 struct call_queue {
-    _Atomic uint32_t head;
-    _Atomic uint32_t tail; /* the owner */
+    _Atomic uint64_t head;
+    _Atomic uint64_t tail; /* the owner */
     uint32_t room;
     _Atomic(struct call *) *ring;
 };

@@ -47,7 +47,8 @@ static struct call *call_of(struct aiopip_calls *calls, uint32_t number)
 struct call *call_queue_take(struct call_queue *queue, uint32_t ready, int32_t worker)
 {
     for (;;) {
-        uint32_t head = atomic_load(&queue->head), word = ready;
+        uint64_t head = atomic_load(&queue->head);
+        uint32_t word = ready;
         if (head == atomic_load(&queue->tail))
             return NULL;
         struct call *call = atomic_load(&queue->ring[head % queue->room]);
