@@ -163,7 +163,7 @@ int64_t aiopip_calls_push(aiopip_calls *calls, int32_t worker, const struct aiop
     if (result >= 0 && worker >= 0)
         wake_if_asleep(calls, worker);
     else if (result >= 0 && !atomic_load(&calls->spinner))
-        calls_wake_one(calls);
+        calls_wake_one(calls, NULL);
     return result;
 }
 
@@ -365,6 +365,7 @@ static bool bury(struct aiopip_calls *calls, struct call *call, int32_t worker,
 int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker, struct aiopip_call_event *events,
                              int count)
 {
+    uint32_t waking = atomic_load(&atomic_load(&calls->workers[worker])->waking);
     uint32_t spins = (uint32_t)worker + 1;
     int found = 0;
 
@@ -383,8 +384,10 @@ int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker, struct aiopip_
         atomic_load(&calls->workers[worker])->alive = false;
     }
     pthread_mutex_unlock(&calls->lock);
-    /* It may have been woken for a call that it did not come to claim. */
+    /* It may have been woken for a call that it did not come to claim, and have been about to wake. */
+    if (waking)
+        calls_wake(calls, (int32_t)waking - 1);
     if (!call_queue_is_empty(&calls->queue))
-        calls_wake_one(calls);
+        calls_wake_one(calls, NULL);
     return found;
 }

@@ -91,7 +91,8 @@ struct call_worker {
     struct call_note ready;
     uint32_t ready_flags;
     struct aiopip_parcel ready_result;
-    struct call *to_tell; /* taken from `released`, not told yet */
+    struct call *to_tell;    /* taken from `released`, not told yet */
+    _Atomic uint32_t waking; /* the number + 1 of a worker whose bit we take, until it is woken */
     int32_t event_fd;
     uint64_t spin_ns;
     uint32_t waits;
@@ -119,8 +120,8 @@ struct aiopip_calls {
 /* Take what a queue has for this worker: NULL when there is nothing. */
 struct call *call_queue_take(struct call_queue *queue, uint32_t ready, int32_t worker);
 
-/* Wake a worker that sleeps, if one does. */
-void calls_wake_one(struct aiopip_calls *calls);
+/* Wake a worker that sleeps, if one does.  self: the worker that does it; NULL: the owner. */
+void calls_wake_one(struct aiopip_calls *calls, struct call_worker *self);
 
 static inline bool call_queue_is_empty(const struct call_queue *queue)
 {

@@ -9,9 +9,10 @@
  *     looks at all queues once more           looks for a spinner, or takes a bit and wakes
  *     sleeps, unless its bell has changed
  *
- * Each writes first, then looks.  Who spins looks at all queues again behind its spinning, and who has
- * claimed a call while more are there wakes the next one.  A worker that was woken and is killed
- * before it claims anything is buried by the owner, who wakes another one.
+ * Each writes first, then looks.  Who spins looks at all queues again behind its spinning.  Whoever was
+ * woken for a call, or was seen to spin, and leaves while more are there wakes the next one, whatever
+ * it leaves with.  A worker that is killed before it does so is buried by the owner, who wakes another
+ * one; and also the one whose bit it has taken, and which nobody else would wake.
  */
 #include <errno.h>
 #include <sched.h>
@@ -60,16 +61,25 @@ struct call *call_queue_take(struct call_queue *queue, uint32_t ready, int32_t w
     }
 }
 
-void calls_wake_one(struct aiopip_calls *calls)
+/* Whether it was asleep. */
+static bool wake(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
+{
+    if (self)
+        atomic_store(&self->waking, (uint32_t)worker + 1);
+    bool asleep = shared_take_bit(calls->asleep, (uint32_t)worker);
+    if (asleep)
+        calls_wake(calls, worker);
+    if (self)
+        atomic_store(&self->waking, 0);
+    return asleep;
+}
+
+void calls_wake_one(struct aiopip_calls *calls, struct call_worker *self)
 {
     for (int32_t i = 0; i < AIOPIP_WORKERS / 64; i++)
-        for (uint64_t bits; (bits = atomic_load(&calls->asleep[i])) != 0;) {
-            int32_t worker = i * 64 + __builtin_ctzll(bits);
-            if (shared_take_bit(calls->asleep, (uint32_t)worker)) {
-                calls_wake(calls, worker);
+        for (uint64_t bits; (bits = atomic_load(&calls->asleep[i])) != 0;)
+            if (wake(calls, self, i * 64 + __builtin_ctzll(bits)))
                 return;
-            }
-        }
 }
 
 int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
@@ -151,7 +161,7 @@ static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t w
     return found;
 }
 
-/* Sleep until there may be something: 0, or -EINTR. */
+/* Sleep until there may be something: 0, or -EINTR, when nobody has woken us. */
 static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
 {
     uint32_t bell = atomic_load(&self->bell);
@@ -162,8 +172,8 @@ static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, i
     shared_set_bit(calls->asleep, (uint32_t)worker);
     if (!has_something(calls, self))
         result = shared_futex_wait(&self->bell, bell, NULL);
-    shared_take_bit(calls->asleep, (uint32_t)worker);
-    return result == -EINTR ? -EINTR : 0;
+    bool woken = !shared_take_bit(calls->asleep, (uint32_t)worker);
+    return result == -EINTR && !woken ? -EINTR : 0;
 }
 
 /* A result that is lent no more. */
@@ -177,34 +187,42 @@ static struct call *next_released(struct call_worker *self)
     return call;
 }
 
+/* What there is to do: enum aiopip_take, or 0. */
+static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t worker,
+                uint32_t *number, struct aiopip_parcel *request)
+{
+    struct call *call = next_released(self);
+
+    if (call) {
+        *number = call->number;
+        atomic_store(&call->taken_back, 1); /* from here on it is the owner's */
+        return AIOPIP_TAKE_RELEASED;
+    }
+    if (atomic_load(&self->stop))
+        return AIOPIP_TAKE_STOP;
+    call = call_queue_take(&self->own, call_word(CALL_READY, worker), worker);
+    if (!call)
+        call = call_queue_take(&calls->queue, call_word(CALL_READY, -1), worker);
+    if (!call)
+        return 0;
+    call->started_ns = now_ns();
+    *number = call->number;
+    *request = call->request;
+    return AIOPIP_TAKE_CALL;
+}
+
 int aiopip_calls_take(aiopip_calls *calls, int32_t worker, uint32_t *number,
                       struct aiopip_parcel *request)
 {
     struct call_worker *self = worker_of(calls, worker);
+    int taken;
 
-    for (;;) {
-        struct call *call = next_released(self);
-        if (call) {
-            *number = call->number;
-            atomic_store(&call->taken_back, 1); /* from here on it is the owner's */
-            return AIOPIP_TAKE_RELEASED;
-        }
-        if (atomic_load(&self->stop))
-            return AIOPIP_TAKE_STOP;
-        call = call_queue_take(&self->own, call_word(CALL_READY, worker), worker);
-        if (!call)
-            call = call_queue_take(&calls->queue, call_word(CALL_READY, -1), worker);
-        if (call) {
-            call->started_ns = now_ns();
-            if (!call_queue_is_empty(&calls->queue))
-                calls_wake_one(calls);
-            *number = call->number;
-            *request = call->request;
-            return AIOPIP_TAKE_CALL;
-        }
+    while ((taken = take(calls, self, worker, number, request)) == 0)
         if (wait_for_more(calls, self, worker) < 0)
             return -EINTR;
-    }
+    if (!call_queue_is_empty(&calls->queue))
+        calls_wake_one(calls, self);
+    return taken;
 }
 
 /* ---- Results ---------------------------------------------------------------------------------- */
