@@ -78,8 +78,8 @@ AIOPIP_API int aiopip_calls_add_worker(aiopip_calls *calls);
 /* Have a worker end when it has done what it does. */
 AIOPIP_API void aiopip_calls_stop_worker(aiopip_calls *calls, int32_t worker);
 
-/* A worker has died, and what it said before was drained: what it had comes as events, up to count of
- * them; its number is free when fewer have come. */
+/* A worker has died: what it had, and what it had said that was not drained, comes as events, up to
+ * count of them; its number is free when fewer have come. */
 AIOPIP_API int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker,
                                         struct aiopip_call_event *events, int count);
 
@@ -91,8 +91,8 @@ AIOPIP_API int64_t aiopip_calls_push(aiopip_calls *calls, int32_t worker,
 /* Take a call back that no worker has begun.  0: it is gone; -EBUSY: it runs, or has run. */
 AIOPIP_API int aiopip_calls_revoke(aiopip_calls *calls, uint32_t call);
 
-/* What workers have said, up to count of it; behind this their descriptor (see aiopip_calls_join) may
- * be slept on. */
+/* What workers have said, up to count of it; behind this the descriptor may be slept on: it stays
+ * readable when there is more. */
 AIOPIP_API int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, int count);
 
 /* The result of a call that came as DONE was read, or its memory is needed no more where it was lent:

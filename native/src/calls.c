@@ -184,15 +184,17 @@ int aiopip_calls_revoke(aiopip_calls *calls, uint32_t number)
 
 /* ---- What workers say ------------------------------------------------------------------------- */
 
-static struct call *call_of_note(struct call_note *note)
+static struct call *call_of_note(const struct call_note *note)
 {
     size_t offset = note->kind == AIOPIP_NEWS_DONE ? offsetof(struct call, done)
                                                    : offsetof(struct call, returned);
     return (struct call *)((char *)note - offset);
 }
 
+/* Put what has been said behind the rest. */
 static void collect_notes(struct aiopip_calls *calls)
 {
+    struct call_note **end = &calls->rest;
     uint64_t count;
 
     /* First the descriptor, then the list: what comes in between writes to it again. */
@@ -204,7 +206,18 @@ static void collect_notes(struct aiopip_calls *calls)
         first = note;
         note = next;
     }
-    calls->rest = first;
+    while (*end)
+        end = &(*end)->next;
+    *end = first;
+}
+
+/* What is left of it makes the descriptor readable again. */
+static void tell_of_rest(struct aiopip_calls *calls)
+{
+    uint64_t one = 1;
+
+    if (calls->rest)
+        sys3(SYS_write, calls->event_fd, (long)(uintptr_t)&one, sizeof one);
 }
 
 /* Nobody has it any more: neither the owner its result, nor the worker its arguments. */
@@ -267,6 +280,19 @@ static void tell_ready(struct aiopip_calls *calls, int32_t worker, struct aiopip
                                         .result = self->ready_result};
 }
 
+/* How many events come of a note: 0 or 1. */
+static int tell_note(struct aiopip_calls *calls, const struct call_note *note,
+                     struct aiopip_call_event *event)
+{
+    if (note->kind == AIOPIP_NEWS_RETURNED)
+        return tell_returned(calls, call_of_note(note), note->worker, event);
+    if (note->kind == AIOPIP_NEWS_READY)
+        tell_ready(calls, note->worker, event);
+    else
+        tell_done(call_of_note(note), note->worker, event);
+    return 1;
+}
+
 int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, int count)
 {
     int found = 0;
@@ -279,13 +305,9 @@ int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, in
         if (!note)
             break;
         calls->rest = note->next;
-        if (note->kind == AIOPIP_NEWS_READY)
-            tell_ready(calls, note->worker, &events[found++]);
-        else if (note->kind == AIOPIP_NEWS_RETURNED)
-            found += tell_returned(calls, call_of_note(note), note->worker, &events[found]);
-        else
-            tell_done(call_of_note(note), note->worker, &events[found++]);
+        found += tell_note(calls, note, &events[found]);
     }
+    tell_of_rest(calls);
     pthread_mutex_unlock(&calls->lock);
     return found;
 }
@@ -362,16 +384,37 @@ static bool bury(struct aiopip_calls *calls, struct call *call, int32_t worker,
     return false;
 }
 
+/* What a dead worker has said, and nobody has drained: its notes lie in what will be used again. */
+static int bury_notes(struct aiopip_calls *calls, int32_t worker, struct aiopip_call_event *events,
+                      int count)
+{
+    struct call_note **at = &calls->rest;
+    int found = 0;
+
+    collect_notes(calls);
+    while (*at && found < count) {
+        const struct call_note *note = *at;
+        if (note->worker == worker) {
+            *at = note->next;
+            found += tell_note(calls, note, &events[found]);
+        } else {
+            at = &(*at)->next;
+        }
+    }
+    tell_of_rest(calls);
+    return found;
+}
+
 int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker, struct aiopip_call_event *events,
                              int count)
 {
     uint32_t waking = atomic_load(&atomic_load(&calls->workers[worker])->waking);
     uint32_t spins = (uint32_t)worker + 1;
-    int found = 0;
 
     atomic_compare_exchange_strong(&calls->spinner, &spins, 0);
     shared_take_bit(calls->asleep, (uint32_t)worker);
     pthread_mutex_lock(&calls->lock);
+    int found = bury_notes(calls, worker, events, count);
     for (uint32_t i = 0; i < calls->chunks * CALLS_CHUNK && found < count;) {
         bool told = bury(calls, call_of(calls, i), worker, &events[found]);
         found += told;
