@@ -71,7 +71,7 @@ static void set_free(struct aiopip_calls *calls, struct call *call)
 static void take_back(struct aiopip_calls *calls)
 {
     for (struct call **at = &calls->given_back, *call; (call = *at) != NULL;) {
-        if (atomic_load(&call->taken_back)) {
+        if (atomic_load(&call->taken_back) && !call->keeps) {
             *at = call->next;
             set_free(calls, call);
         } else {
@@ -220,16 +220,23 @@ static void tell_of_rest(struct aiopip_calls *calls)
         sys3(SYS_write, calls->event_fd, (long)(uintptr_t)&one, sizeof one);
 }
 
-/* Nobody has it any more: neither the owner its result, nor the worker its arguments. */
+/* Whether its worker has to know that the result is given back. */
+static bool is_lent(const struct call *call)
+{
+    return call->flags & AIOPIP_RESULT_LENDS && call->worker >= 0;
+}
+
+/* Nobody has it any more: neither the owner its result, nor the worker its arguments.  One that is
+ * given back is freed by take_back(). */
 static void free_if_over(struct aiopip_calls *calls, struct call *call)
 {
-    if (!call->released || call->keeps)
-        return;
-    bool lent = call->flags & AIOPIP_RESULT_LENDS;
-    if (!lent || call->worker < 0) {
+    if (call->released && !call->keeps && !is_lent(call))
         set_free(calls, call);
-        return;
-    }
+}
+
+/* At once, whatever the worker keeps: it may be the result that refers to the arguments. */
+static void give_back(struct aiopip_calls *calls, struct call *call)
+{
     struct call_worker *worker = atomic_load(&calls->workers[call->worker]);
     struct call *first = atomic_load(&worker->released);
     do
@@ -317,7 +324,10 @@ void aiopip_calls_release(aiopip_calls *calls, uint32_t number)
     pthread_mutex_lock(&calls->lock);
     struct call *call = call_of(calls, number);
     call->released = true;
-    free_if_over(calls, call);
+    if (is_lent(call))
+        give_back(calls, call);
+    else
+        free_if_over(calls, call);
     pthread_mutex_unlock(&calls->lock);
 }
 
