@@ -211,10 +211,11 @@ static int64_t hold_outside(struct aiopip_peer *self, uintptr_t start, size_t by
         if (*number == self->number || !atomic_load(&self->control->slots[*number].peer.open))
             continue;
         int64_t hold = hold_peer(self, *number, generation);
-        if (hold >= 0 && peer_owns(self->control, *number, start, bytes))
+        if (hold == -ECANCELED || hold == -EAGAIN)
+            continue;
+        if (hold < 0 || peer_owns(self->control, *number, start, bytes))
             return hold;
-        if (hold >= 0)
-            peer_drop(self, (uint32_t)hold);
+        peer_drop(self, (uint32_t)hold);
     }
     return -ENOENT;
 }
@@ -223,15 +224,15 @@ int64_t peer_hold_owner(struct aiopip_peer *self, uintptr_t start, size_t bytes,
                         uint64_t *generation)
 {
     const struct control *control = self->control;
-    uintptr_t ahead = start - control->windows;
+    uintptr_t ahead = start - control->windows, slot = ahead / control->window_bytes;
 
     *generation = 0;
     if (start >= control->overflow_start && start < control->overflow_end)
         return hold_outside(self, start, bytes, number, generation);
-    if (start < control->windows || ahead / control->window_bytes >= control->max_tasks ||
-        ahead / control->window_bytes == self->number)
+    if (start < control->windows || slot >= control->max_tasks || slot == self->number ||
+        bytes > control->window_bytes - ahead % control->window_bytes)
         return -ENOENT;
-    *number = (uint32_t)(ahead / control->window_bytes);
+    *number = (uint32_t)slot;
     int64_t hold = hold_peer(self, *number, generation);
     return hold == -EAGAIN ? -ECANCELED : hold;
 }
