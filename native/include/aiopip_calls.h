@@ -8,7 +8,7 @@
  * compare-and-swap, and what a dead worker had is found by its owner.
  *
  * The owner is one process, any of its threads; a worker is one thread of another.  All functions
- * return 0 or a count, or -errno.
+ * return 0 or a count, or -errno; in a child by fork the owner's do nothing (-ESRCH).
  */
 #ifndef AIOPIP_CALLS_H
 #define AIOPIP_CALLS_H
@@ -56,7 +56,7 @@ struct aiopip_call_event {
     int32_t worker;                /* who had it */
     uint32_t call;                 /* of READY: nothing */
     uint32_t flags;                /* enum aiopip_result_flags */
-    uint64_t started_ns, ended_ns; /* CLOCK_MONOTONIC, as the worker saw it */
+    uint64_t started_ns, ended_ns; /* CLOCK_MONOTONIC, as the worker saw it; 0: it did not */
     struct aiopip_parcel result;
 };
 
@@ -65,7 +65,7 @@ struct aiopip_call_event {
 /* Make a queue without workers.  -ENOMEM. */
 AIOPIP_API int aiopip_calls_new(aiopip_calls **calls);
 
-/* Free it: no worker lives any more, and no result is lent.  In a forked child nothing is done. */
+/* Free it: no worker lives any more, and no result is lent. */
 AIOPIP_API void aiopip_calls_free(aiopip_calls *calls);
 
 /* A descriptor that is readable when there is something to drain.  Owned by the queue. */
@@ -84,7 +84,8 @@ AIOPIP_API int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker,
                                         struct aiopip_call_event *events, int count);
 
 /* Hand out a call, to one worker or to whoever comes first; what the parcel points to stays until the
- * call has ended.  Its number; -EAGAIN: too many wait, one of them has to be taken first; -ENOMEM. */
+ * call has ended.  Its number, which another thread may find in an event before this returns; -EAGAIN:
+ * too many wait, one of them has to be taken first; -ESRCH: the worker was buried; -ENOMEM. */
 AIOPIP_API int64_t aiopip_calls_push(aiopip_calls *calls, int32_t worker,
                                      const struct aiopip_parcel *request);
 
@@ -96,7 +97,7 @@ AIOPIP_API int aiopip_calls_revoke(aiopip_calls *calls, uint32_t call);
 AIOPIP_API int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, int count);
 
 /* The result of a call that came as DONE was read, or its memory is needed no more where it was lent:
- * the call's number may be used again.  Any thread. */
+ * the call's number may be used again, behind RETURNED where that follows.  Any thread. */
 AIOPIP_API void aiopip_calls_release(aiopip_calls *calls, uint32_t call);
 
 /* ---- Workers ---------------------------------------------------------------------------------- */
@@ -124,7 +125,8 @@ AIOPIP_API int aiopip_calls_take(aiopip_calls *calls, int32_t worker, uint32_t *
 AIOPIP_API int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t call,
                                    uint32_t flags, const struct aiopip_parcel *result);
 
-/* There are no views of a call's arguments any more.  Any thread.  -errno of write(2). */
+/* There are no views of a call's arguments any more; of one that ends with KEEPS, once, before that or
+ * behind it.  Any thread.  -errno of write(2). */
 AIOPIP_API int aiopip_calls_return(aiopip_calls *calls, int32_t worker, uint32_t call);
 
 #ifdef __cplusplus

@@ -3,7 +3,8 @@
  * calls.c: the owner's side of a pool's queue.
  *
  * The lock is among the owner's threads: results are given back by finalisers, which run in any.  No
- * worker ever takes it.
+ * worker ever takes it.  A child by fork has a copy, in which the lock may be taken for ever, and the
+ * descriptor itself: it leaves both alone.
  */
 #include "calls.h"
 
@@ -13,6 +14,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+static bool is_ours(const struct aiopip_calls *calls)
+{
+    return calls->pid == getpid();
+}
+
 int aiopip_calls_new(aiopip_calls **calls)
 {
     struct aiopip_calls *made = aligned_alloc(64, align_up(sizeof *made, 64));
@@ -21,6 +27,7 @@ int aiopip_calls_new(aiopip_calls **calls)
         return -ENOMEM;
     memset(made, 0, sizeof *made);
     made->magic = CALLS_MAGIC;
+    made->pid = getpid();
     made->abi_version = AIOPIP_ABI_VERSION;
     made->queue.room = CALLS_SHARED;
     made->queue.ring = made->ring;
@@ -37,12 +44,13 @@ int aiopip_calls_new(aiopip_calls **calls)
 
 void aiopip_calls_free(aiopip_calls *calls)
 {
+    if (!is_ours(calls))
+        return;
     for (uint32_t i = 0; i < calls->workers_used; i++)
         free(atomic_load(&calls->workers[i]));
     for (uint32_t i = 0; i < calls->chunks; i++)
         free(calls->chunk[i]);
-    if (calls->event_fd >= 0)
-        close(calls->event_fd);
+    close(calls->event_fd);
     pthread_mutex_destroy(&calls->lock);
     free(calls);
 }
@@ -105,6 +113,7 @@ static struct call *new_call(struct aiopip_calls *calls)
     struct call *call = calls->free;
     calls->free = call->next;
     call->delivered = call->released = call->keeps = call->returned_before = false;
+    call->started_ns = call->ended_ns = 0;
     atomic_store(&call->taken_back, 0);
     return call;
 }
@@ -142,23 +151,31 @@ static void wake_if_asleep(struct aiopip_calls *calls, int32_t worker)
         calls_wake(calls, worker);
 }
 
+static int64_t push(struct aiopip_calls *calls, int32_t worker, const struct aiopip_parcel *request)
+{
+    struct call_worker *target = worker < 0 ? NULL : atomic_load(&calls->workers[worker]);
+    struct call_queue *queue = target ? &target->own : &calls->queue;
+    uint32_t ready = call_word(CALL_READY, worker);
+
+    if (target && !target->alive)
+        return -ESRCH;
+    if (!has_room(queue, ready))
+        return -EAGAIN;
+    struct call *call = new_call(calls);
+    if (!call)
+        return -ENOMEM;
+    call->request = *request;
+    call->worker = worker;
+    put(queue, call, ready);
+    return call->number;
+}
+
 int64_t aiopip_calls_push(aiopip_calls *calls, int32_t worker, const struct aiopip_parcel *request)
 {
-    struct call_queue *queue =
-        worker < 0 ? &calls->queue : &atomic_load(&calls->workers[worker])->own;
-    uint32_t ready = call_word(CALL_READY, worker);
-    int64_t result = -EAGAIN;
-
+    if (!is_ours(calls))
+        return -ESRCH;
     pthread_mutex_lock(&calls->lock);
-    if (has_room(queue, ready)) {
-        struct call *call = new_call(calls);
-        result = call ? (int64_t)call->number : -ENOMEM;
-        if (call) {
-            call->request = *request;
-            call->worker = worker;
-            put(queue, call, ready);
-        }
-    }
+    int64_t result = push(calls, worker, request);
     pthread_mutex_unlock(&calls->lock);
     if (result >= 0 && worker >= 0)
         wake_if_asleep(calls, worker);
@@ -171,6 +188,8 @@ int aiopip_calls_revoke(aiopip_calls *calls, uint32_t number)
 {
     int result = -EBUSY;
 
+    if (!is_ours(calls))
+        return -ESRCH;
     pthread_mutex_lock(&calls->lock);
     struct call *call = call_of(calls, number);
     uint32_t ready = call_word(CALL_READY, call->worker);
@@ -304,6 +323,8 @@ int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, in
 {
     int found = 0;
 
+    if (!is_ours(calls))
+        return -ESRCH;
     pthread_mutex_lock(&calls->lock);
     while (found < count) {
         if (!calls->rest)
@@ -321,6 +342,8 @@ int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, in
 
 void aiopip_calls_release(aiopip_calls *calls, uint32_t number)
 {
+    if (!is_ours(calls))
+        return;
     pthread_mutex_lock(&calls->lock);
     struct call *call = call_of(calls, number);
     call->released = true;
@@ -350,6 +373,8 @@ static int free_worker(struct aiopip_calls *calls)
 
 int aiopip_calls_add_worker(aiopip_calls *calls)
 {
+    if (!is_ours(calls))
+        return -ESRCH;
     pthread_mutex_lock(&calls->lock);
     int number = free_worker(calls);
     if (number >= 0) {
@@ -364,6 +389,8 @@ int aiopip_calls_add_worker(aiopip_calls *calls)
 
 void aiopip_calls_stop_worker(aiopip_calls *calls, int32_t worker)
 {
+    if (!is_ours(calls))
+        return;
     atomic_store(&atomic_load(&calls->workers[worker])->stop, 1);
     wake_if_asleep(calls, worker);
 }
@@ -421,6 +448,8 @@ int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker, struct aiopip_
     uint32_t waking = atomic_load(&atomic_load(&calls->workers[worker])->waking);
     uint32_t spins = (uint32_t)worker + 1;
 
+    if (!is_ours(calls))
+        return -ESRCH;
     atomic_compare_exchange_strong(&calls->spinner, &spins, 0);
     shared_take_bit(calls->asleep, (uint32_t)worker);
     pthread_mutex_lock(&calls->lock);

@@ -102,6 +102,7 @@ struct aiopip_calls {
     uint64_t magic;
     uint32_t abi_version;
     int32_t event_fd; /* the owner's */
+    int32_t pid;      /* likewise */
     struct call_queue queue;
     _Atomic(struct call *) ring[CALLS_SHARED];
     _Atomic uint32_t spinner;                     /* a worker's number + 1, while it looks about */

@@ -237,7 +237,8 @@ int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, ui
     if (data_bytes > sizeof call->room || table_bytes > sizeof call->room - data_bytes)
         flags |= AIOPIP_RESULT_LENDS;
     if (!(flags & AIOPIP_RESULT_LENDS)) {
-        memcpy(call->room, (const void *)result->data, data_bytes);
+        if (data_bytes)
+            memcpy(call->room, (const void *)result->data, data_bytes);
         if (table_bytes)
             memcpy(call->room + data_bytes, (const void *)result->table, table_bytes);
         call->result.data = (uintptr_t)call->room;
