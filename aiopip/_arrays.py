@@ -50,7 +50,7 @@ def describe(given: object, argument: str = "array") -> Described:
         ) from None
     kind = _plain_layout(memory.format)
     if kind is None or not memory.c_contiguous:
-        return _describe_ndarray(*_as_ndarray(given, memory, argument), argument)
+        return _describe_ndarray(*as_ndarray(given, memory, argument), argument)
     address = address_of(memory) if memory.nbytes else 0
     shape, strides = tuple(memory.shape or ()), tuple(memory.strides or ())
     facts = make_facts(address, kind, shape, strides, memory.readonly)
@@ -91,8 +91,17 @@ def row_strides(itemsize: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def _as_ndarray(given: object, memory: memoryview, argument: str) -> tuple[Any, Any]:
-    """NumPy, and the memory as one of its arrays."""
+def as_ndarray(given: object, memory: memoryview, argument: str) -> tuple[Any, Any]:
+    """NumPy, and an object's memory as one of its arrays; internal.
+
+    Args:
+        given: the object.
+        memory: a view of it.
+        argument: what its caller calls it.
+
+    Raises:
+        InvalidArgumentError: there is no NumPy, or it does not know the format.
+    """
     module = numpy()
     if module is None:
         raise InvalidArgumentError(
@@ -107,7 +116,7 @@ def _as_ndarray(given: object, memory: memoryview, argument: str) -> tuple[Any, 
         while issubclass(item, ctypes.Array):
             item = item._type_
         return module, module.ndarray(memory.shape, module.dtype(item), memory)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidArgumentError(
             argument, f"NumPy does not know format {memory.format!r}: {error}"
         ) from None
