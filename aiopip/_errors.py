@@ -6,6 +6,7 @@
     |-- WrongThreadError               RuntimeError
     |-- InvalidArgumentError           ValueError
     |-- NotCastError                   TypeError
+    |-- NotPicklableError              pickle.PicklingError, TypeError
     |-- UnsupportedLoopError           RuntimeError
     |-- TaskFailed                     a task that had to succeed did not
     |-- WorkerDiedError                concurrent.futures.BrokenExecutor
@@ -49,6 +50,7 @@ import errno
 import math
 import operator
 import os
+from _pickle import PicklingError
 from signal import Signals
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -233,6 +235,29 @@ class NotCastError(AiopipError, TypeError):
             "the Region is an address without a type, as C exported it; say what lies there: "
             "region.cast('f8', (rows, columns))"
         )
+
+
+class NotPicklableError(AiopipError, PicklingError, TypeError):
+    """A part of a call, or its result, cannot be sent to another interpreter.
+
+    Attributes:
+        function: the name of what was called.
+        part: what cannot be pickled, "argument 2 ('lock'), a _thread.lock,"; None: it is not known.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        part: str | None,
+        why: str,
+        way_out: str = "pass what it is made of, and make it in the worker",
+    ) -> None:
+        """Take the function's name, the part, what pickle says of it, and what can be done."""
+        super().__init__(
+            f"{function}: {part or 'a part of the call'} cannot be pickled: {why}; {way_out}"
+        )
+        self.function = function
+        self.part = part
 
 
 class UnsupportedLoopError(AiopipError, RuntimeError):

@@ -35,6 +35,11 @@ FACTS = {
     "NotCastError": (),
     "NotExecutableError": ("./script", "no permission to reach it, or to execute it"),
     "NotInitializedError": (),
+    "NotPicklableError": (
+        "jobs.render",
+        "argument 2 ('lock'), a _thread.lock,",
+        "cannot pickle '_thread.lock' object",
+    ),
     "NotPieError": ("/usr/bin/python3", "libpython3.11.so.1.0"),
     "OutOfMappingsError": ("./worker", "64600 of 65530"),
     "PrivilegedProgramError": ("sudo",),

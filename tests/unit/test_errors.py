@@ -24,6 +24,7 @@ SAMPLES: list[AiopipError] = [
     aiopip.WrongThreadError(),
     aiopip.InvalidArgumentError("cwd", "it has a NUL"),
     aiopip.NotCastError(),
+    _errors.NotPicklableError("jobs.render", "argument 2 ('lock'), a _thread.lock,", "no"),
     aiopip.WorkerDiedError("worker 3 died"),
     aiopip.NotInitializedError(),
     aiopip.NotPermittedError("no"),
