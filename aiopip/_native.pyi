@@ -1,5 +1,5 @@
-# What cffi makes of native/ffi/aiopip.cdef.  cdata has no types worth writing down: _ffi.py and
-# _decode.py alone import this, and give types to all that leaves them.
+# What cffi makes of native/ffi/aiopip.cdef.  cdata has no types worth writing down: _ffi.py,
+# _decode.py and _references.py alone import this, and give types to all that leaves them.
 from collections.abc import Callable
 from typing import Any
 

@@ -235,6 +235,19 @@ class Region:
             raise BufferError(f"{self.dtype} has no buffer format; use view(), or np.asarray()")
         return view
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Pools pickle by protocol 5, copy.copy() by 4.  To a worker it goes as the view that it
+        # shows, and as an array where the buffer protocol cannot say what lies there; a pickler
+        # that is not a pool's refuses the view.
+        if protocol < 5:
+            return super().__reduce_ex__(protocol)
+        try:
+            return memoryview, (self.view(),)
+        except BufferError:
+            kind, memory = self._memory()
+            array = self._ndarray(kind, memory)
+            return type(array).view, (array,)
+
     def __repr__(self) -> str:
         if self._layout is None:
             what = "not cast"

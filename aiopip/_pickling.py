@@ -1,0 +1,251 @@
+"""Pickling by reference: the codec of pools, whose processes share one address space.
+
+What has memory of its own (NumPy arrays, memoryviews, Arrow's buffers, a `ref`) travels as an
+address, all else by pickle's protocol 5.  Nothing here knows of queues or processes: `dump` says
+what has to be kept where it is, and `load` asks what a view of it keeps alive.
+
+Every worker imports this when it starts, and each call goes through it twice.  So it imports
+nothing but the C half of `pickle`, which needs a tenth of the whole, and a stream without arrays
+takes little longer than `pickle.dumps` and `pickle.loads`.
+
+Thread safety: any thread, and in the midst of each other (a `__reduce__` that dumps).
+"""
+
+from __future__ import annotations
+
+from os import path
+from sys import modules
+
+from aiopip._reducers import BY_REFERENCE, BY_VALUE, knows, learn_numpy
+from aiopip._references import check_written, locate, memory, ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pickle import PickleBuffer, Pickler, PicklingError, loads
+    from typing import Any, TypeAlias
+
+    from aiopip._reducers import Table
+
+    Data: TypeAlias = bytes | bytearray | memoryview
+else:
+    from _pickle import PickleBuffer, Pickler, PicklingError, loads
+
+__all__ = [
+    "Parcel",
+    "check_written",
+    "copy",
+    "dump",
+    "load",
+    "main_can_be_imported",
+    "memory",
+    "name_unpicklable",
+    "ref",
+]
+
+READONLY = 1
+"""The flag of a buffer that must not be written."""
+
+_WORDS = 3
+"""What the table has of a buffer, 8 bytes each: address, size, flags."""
+
+_IN_BAND_BYTES = 1 << 16
+"""What an `aiopip.copy` is pickled to travels as an address itself from this size on."""
+
+
+class Parcel:
+    """An object as it travels.
+
+    Attributes:
+        data: the pickle stream, without the buffers.
+        table: address, size in bytes and flags of each buffer, 8 bytes each, in the order in which
+            the stream asks for them; empty when there are none.
+        keepers: an object a buffer, that keeps the memory where it is as long as it lives.
+    """
+
+    __slots__ = ("data", "keepers", "table")
+
+    def __init__(self, data: bytes, table: bytes, keepers: list[PickleBuffer]) -> None:
+        """Take what `dump` has made."""
+        self.data = data
+        self.table = table
+        self.keepers = keepers
+
+
+class Sink(list[bytes]):
+    """The file of a pickler, which gets large bytes as they are, and the rest in one piece."""
+
+    __slots__ = ()
+    write = list.append
+
+    def joined(self) -> bytes:
+        """All that was written."""
+        return self[0] if len(self) == 1 else b"".join(self)
+
+
+def dump(obj: object) -> Parcel:
+    """Pickle an object, by reference what has memory of its own.
+
+    Functions and classes go by their names; by value, if cloudpickle is installed, those that a
+    worker cannot find by a name.
+
+    Raises:
+        Exception: what pickle raised, or cloudpickle where that was tried too.
+    """
+    lent: list[PickleBuffer] = []
+    data = write(obj, BY_REFERENCE, lent)
+    return Parcel(data, _describe(lent) if lent else b"", lent)
+
+
+def load(data: Data, table: Data, keeper_of: Callable[[int, int, int], object]) -> Any:
+    """Make the object of a parcel.
+
+    Args:
+        data: the stream; it is not used behind the call.
+        table: where its buffers are; likewise.
+        keeper_of: called with the index, the address and the size of each buffer, in order; what it
+            returns lives as long as the object, or any view of it, refers to that memory.
+
+    Raises:
+        Exception: what pickle or `keeper_of` raised.
+    """
+    try:
+        if not table:
+            return loads(data)
+        facts = memoryview(table).cast("Q").tolist()
+        return loads(
+            data,
+            buffers=[
+                memory(
+                    facts[at],
+                    facts[at + 1],
+                    bool(facts[at + 2] & READONLY),
+                    keeper_of(at // _WORDS, facts[at], facts[at + 1]),
+                )
+                for at in range(0, len(facts), _WORDS)
+            ],
+        )
+    finally:
+        # The traceback of an error that somebody keeps refers to this frame.
+        del data, table
+
+
+def write(obj: object, table: Table, lent: list[PickleBuffer] | None) -> bytes:
+    """Pickle an object with the reducers of a table.
+
+    Args:
+        obj: the object.
+        table: BY_REFERENCE or BY_VALUE.
+        lent: gets the buffers that are left out of the stream; None: none is.
+    """
+    numpy = modules.get("numpy")
+    if numpy is not None and not knows(numpy):
+        learn_numpy(numpy)
+    sink = Sink()
+    pickler = Pickler(sink, 5, True, None if lent is None else lent.append)
+    pickler.dispatch_table = table
+    try:
+        pickler.dump(obj)
+    except (PicklingError, AttributeError, TypeError):
+        from aiopip._cloudpickling import write_by_value
+
+        by_value = write_by_value(obj, table, lent)
+        if by_value is None:
+            raise
+        return by_value
+    data = sink.joined()
+    if not main_can_be_imported() and b"__main__" in data:
+        from aiopip._cloudpickling import refuse_main, write_by_value
+
+        by_value = write_by_value(obj, table, lent)
+        if by_value is not None:
+            return by_value
+        refuse_main(obj, table)
+    return data
+
+
+def _describe(lent: list[PickleBuffer]) -> bytes:
+    """The table of buffers."""
+    table = bytearray(8 * _WORDS * len(lent))
+    words = memoryview(table).cast("Q")
+    at = 0
+    for buffer in lent:
+        words[at], words[at + 1], words[at + 2] = locate(buffer)
+        at += _WORDS
+    return bytes(table)
+
+
+class copy:  # noqa: N801  it is called like a function, and is the interface's name
+    """An object that travels by value: `pool.run(function, aiopip.copy(array))`.
+
+    What arrives is the object, with memory of its own: neither side sees what the other one writes,
+    and the caller's memory is not held.  That holds for all that it contains, a `ref` too, which
+    arrives as a memoryview of a copy.
+
+    Args:
+        given: the object.
+
+    Attributes:
+        given: the same.
+    """
+
+    __slots__ = ("given",)
+
+    given: Any
+
+    def __init__(self, given: Any) -> None:
+        """Take the object, which is copied when the call is made."""
+        self.given = given
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        data = write(self.given, BY_VALUE, None)
+        # Unpickled right from the sender's memory it is copied once less.
+        far = protocol >= 5 and len(data) >= _IN_BAND_BYTES
+        return loads, (PickleBuffer(data) if far else data,)
+
+    def __repr__(self) -> str:
+        return f"aiopip.copy({self.given!r})"
+
+
+def main_can_be_imported() -> bool:
+    """Whether a worker can run this program's `__main__` again and find what it defines.
+
+    It cannot in an interactive interpreter or a notebook, of `python -c`, of standard input, nor of
+    a package's `__main__.py`, which by custom does its work when it is imported.
+
+    Source: `multiprocessing.spawn.get_preparation_data()`
+    """
+    main = modules.get("__main__")
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name is not None:
+        return name != "__main__" and not name.endswith(".__main__")
+    file = getattr(main, "__file__", None)
+    if not isinstance(file, str):
+        return False
+    found = _scripts.get(file)
+    if found is None:
+        # Not by pathlib, which takes 5 ms to import.
+        name = path.splitext(path.basename(file))[0]  # noqa: PTH119, PTH122
+        found = name != "ipython" and path.isfile(file)  # noqa: PTH113
+        _scripts[file] = found
+    return found
+
+
+_scripts: dict[str, bool] = {}
+"""Which files were seen to be scripts: asked with every call, and found out once."""
+
+
+def name_unpicklable(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+) -> Exception:
+    """The error that says which part of a call cannot be pickled; its caller raises it.
+
+    Args:
+        function: what was to be called.
+        args: with what.
+        kwargs: and what by name.
+        error: what `dump` raised, to be the `__cause__`.
+    """
+    from aiopip._unpicklable import find
+
+    return find(function, args, kwargs, error)
