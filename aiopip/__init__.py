@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 """True to type checkers, which take it for the one of `typing`."""
 
 if TYPE_CHECKING:
+    from aiopip._engine import BrokenPoolError
     from aiopip._errors import (
         AbiMismatchError,
         AiopipError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         NotCastError,
         NotInitializedError,
         NotPermittedError,
+        NotPicklableError,
         OwnerDiedError,
         RootBusyError,
         SlotBusyError,
@@ -53,15 +55,22 @@ if TYPE_CHECKING:
         Exported,
         Stopped,
     )
+    from aiopip._executor import PoolExecutor
     from aiopip._exports import Export
     from aiopip._group import TaskGroup
     from aiopip._lifetime import current_root
     from aiopip._lock import Lock
     from aiopip._memory import TaskMemory
     from aiopip._options import Share
+    from aiopip._pickling import copy
     from aiopip._pipes import ReceivePipe, SendPipe
     from aiopip._processes import TaskStatistics
+    from aiopip._references import ref
     from aiopip._region import Region
+    from aiopip._remote_errors import (
+        RemoteError,
+        RemoteTraceback,
+    )
     from aiopip._root import Root
     from aiopip._run import Completed
     from aiopip._signals import SignalStream
@@ -94,6 +103,7 @@ __all__ = [
     "AlreadyExportedError",
     "ArgumentsTooLongError",
     "BadProgramError",
+    "BrokenPoolError",
     "CallError",
     "ClosedError",
     "Completed",
@@ -119,14 +129,18 @@ __all__ = [
     "NotExecutableError",
     "NotInitializedError",
     "NotPermittedError",
+    "NotPicklableError",
     "NotPieError",
     "OutOfMappingsError",
     "OwnerDiedError",
+    "PoolExecutor",
     "PrivilegedProgramError",
     "ProgramNotFoundError",
     "ReceivePipe",
     "Region",
+    "RemoteError",
     "RemoteRoot",
+    "RemoteTraceback",
     "Root",
     "RootBusyError",
     "RootStatistics",
@@ -150,9 +164,11 @@ __all__ = [
     "WorkerDiedError",
     "WouldBlock",
     "WrongThreadError",
+    "copy",
     "create_subprocess_exec",
     "create_subprocess_shell",
     "current_root",
+    "ref",
     "this_task",
 ]
 
@@ -162,6 +178,7 @@ _HOMES = {
     "AlreadyExportedError": "_errors",
     "ArgumentsTooLongError": "_spawn_errors",
     "BadProgramError": "_spawn_errors",
+    "BrokenPoolError": "_engine",
     "CallError": "_errors",
     "ClosedError": "_errors",
     "Completed": "_run",
@@ -187,14 +204,18 @@ _HOMES = {
     "NotExecutableError": "_spawn_errors",
     "NotInitializedError": "_errors",
     "NotPermittedError": "_errors",
+    "NotPicklableError": "_errors",
     "NotPieError": "_spawn_errors",
     "OutOfMappingsError": "_spawn_errors",
     "OwnerDiedError": "_errors",
+    "PoolExecutor": "_executor",
     "PrivilegedProgramError": "_spawn_errors",
     "ProgramNotFoundError": "_spawn_errors",
     "ReceivePipe": "_pipes",
     "Region": "_region",
+    "RemoteError": "_remote_errors",
     "RemoteRoot": "_this_task",
+    "RemoteTraceback": "_remote_errors",
     "Root": "_root",
     "RootBusyError": "_errors",
     "RootStatistics": "_statistics",
@@ -218,9 +239,11 @@ _HOMES = {
     "WorkerDiedError": "_worker_errors",
     "WouldBlock": "_errors",
     "WrongThreadError": "_errors",
+    "copy": "_pickling",
     "create_subprocess_exec": "_subprocess",
     "create_subprocess_shell": "_subprocess",
     "current_root": "_lifetime",
+    "ref": "_references",
     "this_task": "_this_task",
 }
 """The module in which each public name is defined."""

@@ -1,4 +1,4 @@
-"""The errors of aiopip, one tree; `_spawn_errors` and `_worker_errors` have parts of it.
+"""The errors of aiopip, one tree; other modules have parts of it.
 
     AiopipError
     |-- ClosedError                    closed by you
@@ -9,7 +9,9 @@
     |-- NotPicklableError              pickle.PicklingError, TypeError
     |-- UnsupportedLoopError           RuntimeError
     |-- TaskFailed                     a task that had to succeed did not
+    |-- RemoteError                    what a call raised, and cannot be brought back
     |-- WorkerDiedError                concurrent.futures.BrokenExecutor
+    |   `-- BrokenPoolError            concurrent.futures.process.BrokenProcessPool
     `-- CallError                      OSError; also the subclass of OSError that its errno has
         |-- NotInitializedError        EPERM         PermissionError
         |-- NotPermittedError          EPERM         PermissionError

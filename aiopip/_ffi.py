@@ -195,6 +195,12 @@ class Peer:
         result = lib.aiopip_import(self._peer, pipid, generation, name, len(name), hold)
         return Hold(hold[0]) if result >= 0 else result
 
+    def hold_memory(self, address: int, size_bytes: int) -> Hold | int:
+        """`aiopip_hold_memory`: a Hold, or minus an errno."""
+        hold = ffi.new("aiopip_hold **")
+        result = lib.aiopip_hold_memory(self._peer, address, size_bytes, hold)
+        return Hold(hold[0]) if result >= 0 else result
+
     def generation(self, pipid: int) -> int:
         """`aiopip_generation`: or minus an errno."""
         return lib.aiopip_generation(self._peer, pipid)

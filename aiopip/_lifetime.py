@@ -22,7 +22,7 @@ from aiopip._errors import (
     RootBusyError,
     call_error,
 )
-from aiopip._ffi import open_client
+from aiopip._ffi import Client, open_client
 from aiopip._loop import running_loop
 from aiopip._peers import set_root_peer
 
@@ -62,17 +62,32 @@ def open_core(root: Root, max_tasks: int, grace_s: float) -> Core:
     with _process.lock:
         if _process.is_open():
             _end_stranded()
-        client = open_client(
-            max_tasks,
-            _package_file("libaiopip-task.so"),
-            _package_file("aiopip-probe"),
-            _package_file("aiopip-python"),
-        )
-        if isinstance(client, int):
-            raise _open_error(-client)
+        client = open_default_client(max_tasks)
         _process.root, _process.core = root, Core(client, loop, max_tasks, grace_s)
         set_root_peer(_process.core.peer)
         return _process.core
+
+
+def open_default_client(max_tasks: int) -> Client:
+    """Open a client of the core with the package's own files.
+
+    Args:
+        max_tasks: how many slots the core has, if this is its first client.
+
+    Raises:
+        NotPermittedError: this process is a task itself (EPERM).
+        ForkedError: the core was opened by the parent of this process.
+        CallError: it cannot be opened; its errno and text say why.
+    """
+    client = open_client(
+        max_tasks,
+        _package_file("libaiopip-task.so"),
+        _package_file("aiopip-probe"),
+        _package_file("aiopip-python"),
+    )
+    if isinstance(client, int):
+        raise _open_error(-client)
+    return client
 
 
 def close_core(core: Core) -> None:

@@ -1,4 +1,4 @@
-"""What `Root.statistics()` returns."""
+"""What the `statistics()` of a Root and of a pool return."""
 
 from __future__ import annotations
 
@@ -59,3 +59,45 @@ class RootStatistics:
     resumes: bool
     warm: int
     resumed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerStatistics:
+    """One worker of a pool at one moment: of its place, for those that have sat there.
+
+    Attributes:
+        pid: the process ID, None while there is none.
+        pipid: the PiP ID, likewise.
+        ready: whether it has started, and serves calls.
+        calls: calls that have ended there.
+        busy_ns: how long they ran.
+        ended: workers that have ended there: they died, or reached `max_calls_per_worker`.
+    """
+
+    pid: int | None
+    pipid: int | None
+    ready: bool
+    calls: int
+    busy_ns: int
+    ended: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolStatistics:
+    """The state of a pool at one moment.
+
+    Attributes:
+        workers: of each worker.
+        pending: calls that are under way, or wait.
+        abandoned: those of them whose callers were cancelled, and which run all the same.
+        done: calls that have returned.
+        failed: calls that have raised, or lost their worker.
+        cancelled: calls whose callers were cancelled.
+    """
+
+    workers: tuple[WorkerStatistics, ...]
+    pending: int
+    abandoned: int
+    done: int
+    failed: int
+    cancelled: int

@@ -92,6 +92,9 @@ AIOPIP_API int64_t aiopip_calls_push(aiopip_calls *calls, int32_t worker,
 /* Take a call back that no worker has begun.  0: it is gone; -EBUSY: it runs, or has run. */
 AIOPIP_API int aiopip_calls_revoke(aiopip_calls *calls, uint32_t call);
 
+/* Which worker runs a call.  -EAGAIN: none does: it waits, or has ended. */
+AIOPIP_API int aiopip_calls_taker(aiopip_calls *calls, uint32_t call);
+
 /* What workers have said, up to count of it; behind this the descriptor may be slept on: it stays
  * readable when there is more. */
 AIOPIP_API int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, int count);

@@ -201,6 +201,13 @@ int aiopip_calls_revoke(aiopip_calls *calls, uint32_t number)
     return result;
 }
 
+int aiopip_calls_taker(aiopip_calls *calls, uint32_t number)
+{
+    uint32_t word = atomic_load(&call_of(calls, number)->word);
+
+    return (word & CALL_STATE_MASK) == CALL_TAKEN ? (int)(word >> CALL_WORKER_SHIFT) - 1 : -EAGAIN;
+}
+
 /* ---- What workers say ------------------------------------------------------------------------- */
 
 static struct call *call_of_note(const struct call_note *note)

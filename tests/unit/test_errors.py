@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor
 import pytest
 
 import aiopip
-from aiopip import _errors, _spawn_errors, _worker_errors
+from aiopip import _engine, _errors, _remote_errors, _spawn_errors, _worker_errors
 from aiopip._errors import AiopipError, CallError, call_error
 from aiopip._records import Failed, Failure
 from aiopip._spawn_errors import spawn_error
@@ -24,8 +24,10 @@ SAMPLES: list[AiopipError] = [
     aiopip.WrongThreadError(),
     aiopip.InvalidArgumentError("cwd", "it has a NUL"),
     aiopip.NotCastError(),
-    _errors.NotPicklableError("jobs.render", "argument 2 ('lock'), a _thread.lock,", "no"),
-    aiopip.WorkerDiedError("worker 3 died"),
+    aiopip.NotPicklableError("jobs.render", "argument 2 ('lock'), a _thread.lock,", "no"),
+    aiopip.RemoteError("jobs.Problem", "no"),
+    aiopip.BrokenPoolError(3, aiopip.ExitStatus(9)),
+    aiopip.WorkerDiedError(3, aiopip.ExitStatus(9), "out of luck\n"),
     aiopip.NotInitializedError(),
     aiopip.NotPermittedError("no"),
     aiopip.TaskTimeoutError("sort", 1.5, b"out", b"why\n"),
@@ -94,7 +96,7 @@ def test_text_is_a_sentence_without_a_tuple(error: AiopipError) -> None:
 def test_docstring_draws_every_class() -> None:
     classes = {
         name
-        for module in (_errors, _spawn_errors, _worker_errors)
+        for module in (_errors, _spawn_errors, _worker_errors, _remote_errors, _engine)
         for name, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, AiopipError)
     }

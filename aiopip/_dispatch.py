@@ -1,0 +1,259 @@
+"""Calls on their way through a pool's queue, whoever owns it: what became of each, exactly once.
+
+`Dispatcher` knows calls and workers by their numbers, and no event loop: a `Pool` calls it on its
+loop's thread, an executor under its lock.  A call goes through these states:
+
+    waits      the native queue is full                 `cancel` removes it
+    handed in  a worker may claim it at any time        `cancel` takes it back, if none has
+    claimed    a worker runs it                         its end comes: DONE, or LOST with it
+    over       `deliver` was called, or it was cancelled
+
+What a call's arguments point to is kept until it is over, and for as long as its worker says that
+it still has views of it (KEEPS, RETURNED).
+"""
+
+from __future__ import annotations
+
+import errno
+from _pickle import loads
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiopip._errors import call_error
+from aiopip._ffi_calls import (
+    ANY,
+    BATCH,
+    DONE,
+    FAILED,
+    KEEPS,
+    LOST,
+    READY,
+    RETURNED,
+    bytes_at,
+)
+from aiopip._remote_errors import unpack_error
+from aiopip._results import Lender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopip._ffi import Peer
+    from aiopip._ffi_calls import CallEvent, Calls
+    from aiopip._pickling import Parcel
+
+
+class Outcome(NamedTuple):
+    """How a call ended.
+
+    Attributes:
+        value: what the function returned, None when it has failed.
+        error: what it raised, or why there is no result; None when there is one.
+        worker: the number of the worker that ran it, ANY when none did.
+        started_ns: when it began, by CLOCK_MONOTONIC; 0 when it did not.
+        ended_ns: when it ended.
+    """
+
+    value: Any
+    error: BaseException | None
+    worker: int
+    started_ns: int = 0
+    ended_ns: int = 0
+
+    def get(self) -> Any:
+        """The value, or the error raised."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                del self  # the error's traceback refers to this frame
+        return self.value
+
+
+class Job:
+    """One call.
+
+    Attributes:
+        parcel: function, arguments and keyword arguments.
+        target: the worker that is to run it, ANY for whoever comes first.
+        deliver: called once with how it ended, unless it was cancelled before it began.
+        number: the native queue's, -1 while it waits for room there.
+        abandoned: whether nobody wants to know how it ends.
+    """
+
+    __slots__ = ("abandoned", "deliver", "number", "parcel", "target")
+
+    def __init__(
+        self, parcel: Parcel, deliver: Callable[[Outcome], None], target: int = ANY
+    ) -> None:
+        self.parcel = parcel
+        self.deliver = deliver
+        self.target = target
+        self.number = -1
+        self.abandoned = False
+
+
+class Dispatcher:
+    """The calls of one owner.
+
+    Attributes:
+        jobs: those that were handed in, by number.
+        waiting: those that the native queue has no room for, by their targets.
+    """
+
+    def __init__(
+        self, calls: Calls, peer: Peer, on_ready: Callable[[int, BaseException | None], None]
+    ) -> None:
+        """Take the queue.
+
+        Args:
+            calls: the native queue.
+            peer: this process, which holds memory of workers.
+            on_ready: called with a worker that is ready for calls, or with why it is not.
+        """
+        self._calls = calls
+        self._peer = peer
+        self._on_ready = on_ready
+        self.jobs: dict[int, Job] = {}
+        self.waiting: dict[int, deque[Job]] = {}
+        self._kept: dict[int, Parcel] = {}
+
+    def __len__(self) -> int:
+        """How many calls are not over, those that were abandoned too."""
+        return len(self.jobs) + sum(map(len, self.waiting.values()))
+
+    def submit(self, job: Job) -> None:
+        """Hand a call in.
+
+        Raises:
+            CallError: there is no memory for it (ENOMEM).
+        """
+        if job.target not in self.waiting and self._push(job):
+            return
+        self.waiting.setdefault(job.target, deque()).append(job)
+
+    def cancel(self, job: Job) -> bool:
+        """Remove a call that no worker has begun; whether that could be done."""
+        if job.number < 0:
+            queue = self.waiting.get(job.target, deque())
+            if job in queue:
+                queue.remove(job)
+                if not queue:
+                    del self.waiting[job.target]
+            return True
+        if self.jobs.get(job.number) is not job or not self._calls.revoke(job.number):
+            return False
+        del self.jobs[job.number]
+        self._refill()
+        return True
+
+    def drain(self) -> None:
+        """Take what workers have said, and hand it on."""
+        count = BATCH
+        while count == BATCH:
+            events = self._calls.drain()
+            count = len(events)
+            for event in events:
+                self._handle(event)
+            if self.waiting:
+                self._refill()
+
+    def bury(self, worker: int, died: Callable[[], BaseException]) -> list[Job]:
+        """A worker has ended: deliver what it has left.
+
+        Args:
+            worker: its number, which is free behind this.
+            died: makes the error for a call that it was running.
+
+        Returns:
+            The calls for it alone that it has not begun, in their order.
+        """
+        self.drain()
+        left: list[Job] = []
+        count = BATCH
+        while count == BATCH:
+            events = self._calls.bury(worker)
+            count = len(events)
+            for event in events:
+                if event.kind in (DONE, RETURNED):
+                    self._handle(event)
+                    continue
+                job = self.jobs.pop(event.call)
+                if event.kind == LOST:
+                    _deliver(job, Outcome(None, died(), worker, event.started_ns))
+                else:
+                    job.number = -1
+                    left.append(job)
+        left += self.waiting.pop(worker, ())
+        return left
+
+    def lose(self, job: Job, error: BaseException) -> None:
+        """Fail a call that `bury` has given back."""
+        _deliver(job, Outcome(None, error, ANY))
+
+    def fail_all(self, make: Callable[[], BaseException]) -> None:
+        """Fail every call that is not over: no worker will end it."""
+        jobs = [*self.jobs.values(), *(job for queue in self.waiting.values() for job in queue)]
+        self.jobs.clear()
+        self.waiting.clear()
+        for job in jobs:
+            _deliver(job, Outcome(None, make(), ANY))
+
+    def _push(self, job: Job) -> bool:
+        number = self._calls.push(job.target, job.parcel.data, job.parcel.table)
+        if number >= 0:
+            job.number = number
+            self.jobs[number] = job
+        elif number != -errno.EAGAIN:
+            raise call_error(-number, "handing a call to the pool failed")
+        return number >= 0
+
+    def _refill(self) -> None:
+        """Hand in what had to wait for room."""
+        for target, queue in list(self.waiting.items()):
+            while queue and self._push(queue[0]):
+                queue.popleft()
+            if not queue:
+                del self.waiting[target]
+
+    def _handle(self, event: CallEvent) -> None:
+        if event.kind == DONE:
+            self._done(event)
+        elif event.kind == RETURNED:
+            self._kept.pop(event.call, None)
+        elif event.kind == READY:
+            error = None
+            if event.flags & FAILED:
+                error = unpack_error(loads(bytes_at(event.data, event.data_bytes)))
+            self._on_ready(event.worker, error)
+
+    def _done(self, event: CallEvent) -> None:
+        job = self.jobs.pop(event.call)
+        if event.flags & KEEPS:
+            self._kept[event.call] = job.parcel
+        if job.abandoned:
+            self._calls.release(event.call)
+            return
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = self._load(event, job.parcel)
+        except Exception as raised:  # noqa: BLE001  an object's own code raises it: it is the caller's
+            error = raised
+        else:
+            if event.flags & FAILED:
+                error, value = unpack_error(value), None
+        _deliver(job, Outcome(value, error, event.worker, event.started_ns, event.ended_ns))
+
+    def _load(self, event: CallEvent, arguments: Parcel) -> Any:
+        if not event.table_bytes:
+            try:
+                return loads(bytes_at(event.data, event.data_bytes))
+            finally:
+                self._calls.release(event.call)
+        lender = Lender(self._calls, event.call, self._peer)
+        return lender.load(event, arguments)
+
+
+def _deliver(job: Job, outcome: Outcome) -> None:
+    if not job.abandoned:
+        job.deliver(outcome)

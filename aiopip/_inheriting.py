@@ -1,0 +1,73 @@
+"""Arguments that only workers get at their start: queues and locks of multiprocessing.
+
+They pickle only while multiprocessing starts a process, which inherits their descriptors, and so
+do our workers.  A semaphore is mapped memory, which is the workers' too: in place of its name,
+which one of the "fork" method does not have any more, its address travels.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from contextlib import contextmanager
+from multiprocessing import context, popen_spawn_posix, synchronize
+from typing import TYPE_CHECKING, Any
+
+from aiopip._interpreter import make_setup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aiopip._interpreter import Setup
+
+
+class Inheriting:
+    """In place of the Popen of multiprocessing, while arguments are pickled.
+
+    Attributes:
+        fds: the descriptors that workers have to inherit.
+    """
+
+    DupFd = popen_spawn_posix._DupFd  # noqa: SLF001
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """A descriptor that the worker has by the same number."""
+        self.fds.append(fd)
+        return fd
+
+
+def make_inheriting_setup(
+    initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> tuple[Setup, tuple[int, ...]]:
+    """What workers do first, and which descriptors they inherit for that."""
+    with _spawning() as inheriting:
+        setup = make_setup(initializer, initargs)
+    return setup, tuple(dict.fromkeys(inheriting.fds))
+
+
+@contextmanager
+def _spawning() -> Iterator[Inheriting]:
+    inheriting = Inheriting()
+    kinds = synchronize.Lock, synchronize.RLock, synchronize.Semaphore, synchronize.BoundedSemaphore
+    before = {kind: copyreg.dispatch_table.get(kind) for kind in kinds}
+    outer = context.get_spawning_popen()
+    context.set_spawning_popen(inheriting)  # type: ignore[arg-type]
+    try:
+        for kind in kinds:
+            copyreg.pickle(kind, _reduce_semaphore)
+        yield inheriting
+    finally:
+        for kind, reduce in before.items():
+            if reduce is None:
+                copyreg.dispatch_table.pop(kind, None)
+            else:
+                copyreg.dispatch_table[kind] = reduce
+        context.set_spawning_popen(outer)
+
+
+def _reduce_semaphore(lock: Any) -> tuple[Any, ...]:
+    semaphore = lock._semlock  # noqa: SLF001
+    state = semaphore.handle, semaphore.kind, semaphore.maxvalue, None
+    return copyreg.__newobj__, (type(lock),), state  # type: ignore[attr-defined]

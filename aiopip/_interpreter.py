@@ -1,0 +1,97 @@
+"""How an interpreter is started that serves calls: its command line, and what it does first."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aiopip._main_module import alias_main, describe_main
+from aiopip._pickling import dump, main_can_be_imported
+from aiopip._spawn_errors import NotExecutableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopip._pickling import Parcel
+
+ELF = b"\x7fELF"
+
+
+class Setup(NamedTuple):
+    """What a worker does before its first call, to be kept as long as one may be started.
+
+    Attributes:
+        parcel: what the worker reads.
+        initializer: the memory to which that points in turn.
+    """
+
+    parcel: Parcel
+    initializer: Parcel | None
+
+
+def make_setup(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Setup:
+    """What workers of this program do first.
+
+    Args:
+        initializer: called in each worker before its first call.
+        initargs: with what.
+    """
+    alias_main()
+    packed = None if initializer is None else dump((initializer, initargs))
+    process = sys.modules.get("multiprocessing.process")
+    authkey = None if process is None else bytes(process.current_process().authkey)
+    main = describe_main() if main_can_be_imported() else None
+    begin = packed and (packed.data, packed.table)
+    return Setup(dump((sys.argv, main, authkey, begin)), packed)
+
+
+def command(worker: str) -> tuple[str, list[str]]:
+    """A program and its arguments: this interpreter, as a worker.
+
+    Args:
+        worker: arguments of `aiopip._worker.main`, as they stand in a program.
+    """
+    # Before the first import: aiopip may have been found by what was put into sys.path since.
+    path = [folder or os.getcwd() for folder in sys.path]  # noqa: PTH109  as the path has it
+    code = f"import sys;sys.path[:]={path!a};from aiopip._worker import main;main({worker})"
+    return interpreter(), [*flags(), "-c", code]
+
+
+def module_command(module: str, argv: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The same for `python -m module argv`, with this program's sys.path."""
+    path = [folder or os.getcwd() for folder in sys.path]  # noqa: PTH109
+    code = (
+        f"import sys;sys.path[:]={path!a};import runpy;"
+        f"runpy.run_module({module!r},run_name='__main__',alter_sys=True)"
+    )
+    return interpreter(), [*flags(), "-c", code, *argv]
+
+
+def flags() -> list[str]:
+    """The options with which this interpreter was started: -O, -X dev, -W ..."""
+    return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+@functools.cache
+def interpreter() -> str:
+    """The path of this interpreter: of the virtual environment, where it is one's.
+
+    Raises:
+        NotExecutableError: there is none, as in a program that embeds Python, or that was frozen.
+    """
+    # A shim, which is a script, would exec the interpreter, which leaves the space.
+    for path in (sys.executable, os.path.realpath(getattr(sys, "_base_executable", "") or "")):
+        if path and _is_elf(path):
+            return path
+    raise NotExecutableError(sys.executable or "sys.executable", "it is no program of its own")
+
+
+def _is_elf(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  bytes of a path as it stands
+            return file.read(len(ELF)) == ELF
+    except OSError:
+        return False

@@ -1,0 +1,94 @@
+"""Results that lie in a worker's memory, seen in place by the pool's owner.
+
+What a result is made of is of one of these:
+
+    the worker's memory      held until nothing refers to it: by the worker, which keeps the object,
+                             and by the owner's hold, which counts when the worker is dead
+    another task's           the worker may have imported it: held likewise
+    the arguments' memory    the caller's own object is what stays alive
+    other memory of ours     the worker has it from an export, say, and is the only one that holds
+                             it: it is copied
+"""
+
+from __future__ import annotations
+
+import struct
+from _pickle import loads
+from typing import TYPE_CHECKING, Any
+
+from aiopip._ffi_calls import bytes_at
+from aiopip._pickling import READONLY, memory
+
+if TYPE_CHECKING:
+    from aiopip._ffi import Hold, Peer
+    from aiopip._ffi_calls import CallEvent, Calls
+    from aiopip._pickling import Parcel
+
+
+TABLE = struct.Struct("=QQQ")
+"""What a table has of each buffer: address, size, flags."""
+
+
+class Lender:
+    """What all views of one result keep alive; the result goes back with the last of them."""
+
+    __slots__ = ("_call", "_calls", "_holds", "_peer")
+
+    def __init__(self, calls: Calls, call: int, peer: Peer) -> None:
+        self._calls = calls
+        self._call = call
+        self._peer = peer
+        self._holds: list[Hold] = []
+
+    def __del__(self) -> None:
+        # In any thread, also in the middle of anything: it takes no lock of Python's.
+        self._holds.clear()
+        self._calls.release(self._call)
+
+    def load(self, event: CallEvent, arguments: Parcel) -> Any:
+        """Read the result of a call.
+
+        Args:
+            event: of its end.
+            arguments: what it was called with, to which it may point.
+        """
+        table = bytes_at(event.table, event.table_bytes)
+        ours = _Spans(arguments) if arguments.table else None
+        buffers = [
+            self._view(address, size_bytes, bool(flags & READONLY), ours)
+            for address, size_bytes, flags in TABLE.iter_unpack(table)
+        ]
+        return loads(bytes_at(event.data, event.data_bytes), buffers=buffers)
+
+    def _view(
+        self, address: int, size_bytes: int, readonly: bool, ours: _Spans | None
+    ) -> memoryview:
+        keeper = ours.keeper_of(address, size_bytes) if ours is not None and size_bytes else None
+        if keeper is not None or not size_bytes:
+            return memory(address, size_bytes, readonly, keeper)
+        hold = self._peer.hold_memory(address, size_bytes)
+        if isinstance(hold, int):
+            copied = memoryview(bytearray(bytes_at(address, size_bytes)))
+            return copied.toreadonly() if readonly else copied
+        self._holds.append(hold)
+        return memory(address, size_bytes, readonly, self)
+
+
+class _Spans:
+    """Whose the memory is to which arguments point."""
+
+    __slots__ = ("_spans",)
+
+    def __init__(self, arguments: Parcel) -> None:
+        rows = TABLE.iter_unpack(arguments.table)
+        self._spans = [
+            (address, address + size_bytes, keeper)
+            for (address, size_bytes, _), keeper in zip(rows, arguments.keepers, strict=True)
+        ]
+
+    def keeper_of(self, address: int, size_bytes: int) -> object | None:
+        """What keeps a range; None when it is none of theirs."""
+        for start, end, keeper in self._spans:
+            if start <= address and address + size_bytes <= end:
+                return keeper
+        return None

@@ -1,0 +1,35 @@
+"""Several arguments of a map in one call."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def run_chunk(function: Callable[[Any], Any], arguments: list[Any]) -> tuple[list[Any], Any]:
+    """Run a function for each argument, in a worker, up to the first that fails.
+
+    Returns:
+        The results, and the error as it travels, None when there is none.
+    """
+    results: list[Any] = []
+    try:
+        for argument in arguments:
+            results.append(function(argument))  # noqa: PERF401  those before an error count
+    except BaseException as error:  # noqa: BLE001  the caller's, whatever it is
+        from aiopip._remote_errors import pack_error
+
+        return results, pack_error(error)
+    return results, None
+
+
+def unpack_chunk(value: tuple[list[Any], Any]) -> tuple[list[Any], BaseException | None]:
+    """What `run_chunk` returned, where it was called: the results, and the error to raise."""
+    results, packed = value
+    if packed is None:
+        return results, None
+    from aiopip._remote_errors import unpack_error
+
+    return results, unpack_error(packed)
