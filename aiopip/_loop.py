@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Future(Protocol[T]):
-    """What one coroutine waits for, and the loop's thread sets."""
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Settable(Protocol[T_contra]):
+    """What the loop's thread sets: a future, or what is called in place of one that is awaited."""
 
     def done(self) -> bool:
         """Whether it was set, or the one who waited was interrupted."""
@@ -34,11 +37,15 @@ class Future(Protocol[T]):
     def cancelled(self) -> bool:
         """Whether the one who waited was interrupted before it was set."""
 
+    def set_result(self, result: T_contra, /) -> None:
+        """Set it, and wake who waits; only when it is not done."""
+
+
+class Future(Settable[T], Protocol[T]):
+    """What one coroutine waits for, and the loop's thread sets."""
+
     def result(self) -> T:
         """What it was set to."""
-
-    def set_result(self, result: T, /) -> None:
-        """Set it, and wake who waits; only when it is not done."""
 
     def __await__(self) -> Generator[Any, Any, T]: ...
 
@@ -91,6 +98,11 @@ class Loop(ABC):
                 "loop in which it was entered"
             )
 
+    @property
+    @abstractmethod
+    def is_current(self) -> bool:
+        """Whether it is this loop that runs in this thread."""
+
     @abstractmethod
     def _is_none_or_this(self) -> bool:
         """Whether in this thread this loop runs, or none does."""
@@ -105,8 +117,12 @@ class Loop(ABC):
         """Call back, in the loop, whenever the descriptor is readable."""
 
     @abstractmethod
+    def when_writable(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back once, in the loop, when the descriptor is writable; one such call at a time."""
+
+    @abstractmethod
     def unwatch(self, fd: int) -> None:
-        """End what `watch` began."""
+        """End what `watch` and `when_writable` began; before the descriptor is closed."""
 
     @abstractmethod
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:

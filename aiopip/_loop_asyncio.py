@@ -28,6 +28,11 @@ class AsyncioLoop(Loop):
         self._loop = asyncio.get_running_loop()
         self.create_future = self._loop.create_future
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the running loop."""
+        return asyncio._get_running_loop() is self._loop  # noqa: SLF001  as below
+
     def _is_none_or_this(self) -> bool:
         running = asyncio._get_running_loop()  # noqa: SLF001  the one that is None, and raises not
         return running is None or running is self._loop
@@ -40,8 +45,16 @@ class AsyncioLoop(Loop):
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         self._loop.add_reader(fd, callback)
 
+    def when_writable(self, fd: int, callback: Callable[[], None]) -> None:
+        def call() -> None:
+            self._loop.remove_writer(fd)
+            callback()
+
+        self._loop.add_writer(fd, call)
+
     def unwatch(self, fd: int) -> None:
         self._loop.remove_reader(fd)
+        self._loop.remove_writer(fd)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         return self._loop.call_later(delay_s, callback)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -79,7 +80,14 @@ class TrioLoop(Loop):
         self.create_future = TrioFuture
         self._token = trio.lowlevel.current_trio_token()
         self._gone = False
-        self._watched: int | None = None
+        self._watched: dict[int, object] = {}
+        """The descriptors that are watched, each with what is its watch's alone: behind an
+        `unwatch` the same number may be another descriptor's."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is the trio.run() that runs in this thread."""
+        return trio.lowlevel.in_trio_run() and (trio.lowlevel.current_trio_token() is self._token)
 
     def _is_none_or_this(self) -> bool:
         return not trio.lowlevel.in_trio_run() or (
@@ -93,24 +101,38 @@ class TrioLoop(Loop):
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Wait in a system task, which belongs to no nursery of the user's."""
-        self._watched = fd
-        trio.lowlevel.spawn_system_task(self._watch, fd, callback, name="aiopip")
+        self._watched[fd] = watch = object()
+        trio.lowlevel.spawn_system_task(self._watch, fd, watch, callback, name="aiopip")
 
-    async def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+    async def _watch(self, fd: int, watch: object, callback: Callable[[], None]) -> None:
         try:
-            while self._watched == fd:
+            while self._watched.get(fd) is watch:
                 await trio.lowlevel.wait_readable(fd)
-                try:
-                    callback()
-                except Exception as error:  # noqa: BLE001  of a system task it would crash trio
-                    self.report("aiopip: a callback failed", error)
+                self._call(callback)
         except trio.ClosedResourceError:
             pass  # `unwatch`
         finally:
-            self._gone = self._watched == fd
+            # System tasks are the last to be cancelled: when trio.run() ends.
+            self._gone |= self._watched.get(fd) is watch
+
+    def when_writable(self, fd: int, callback: Callable[[], None]) -> None:
+        watch = self._watched.get(fd)
+        trio.lowlevel.spawn_system_task(self._when_writable, fd, watch, callback, name="aiopip")
+
+    async def _when_writable(self, fd: int, watch: object, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(trio.ClosedResourceError):  # `unwatch`
+            if self._watched.get(fd) is watch:
+                await trio.lowlevel.wait_writable(fd)
+                self._call(callback)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001  of a system task it would crash trio
+            self.report("aiopip: a callback failed", error)
 
     def unwatch(self, fd: int) -> None:
-        self._watched = None
+        self._watched.pop(fd, None)
         trio.lowlevel.notify_closing(fd)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
