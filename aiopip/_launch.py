@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from aiopip._ffi import Client
     from aiopip._group import TaskGroup
-    from aiopip._loop import Future, Loop
+    from aiopip._loop import Future, Loop, Settable
 
-_Answer = TaskState | Failed | int | None
+Answer = TaskState | Failed | int | None
 
 
 class Launch:
@@ -43,8 +43,9 @@ class Launch:
     Attributes:
         request: what to start.
         member: what the task will be in a group, if it will be of any.
-        answered: set when its caller may go on: a started task, what it failed at, minus the errno
-            with which the core refused it, or None when the Root or the group was closed.
+        answered: a future, or what is called in its place; set when its caller may go on: a started
+            task, what it failed at, minus the errno with which the core refused it, or None when
+            the Root or the group was closed.
         state: the task, once the core has given it a slot.
         over: whether FAILED or EXITED has come.
         closing: whether its Root, or group, is being closed: a start is no good news any more.
@@ -53,7 +54,7 @@ class Launch:
     __slots__ = ("_when_over", "answered", "closing", "member", "over", "request", "state")
 
     def __init__(
-        self, request: SpawnRequest, member: Member | None, answered: Future[_Answer]
+        self, request: SpawnRequest, member: Member | None, answered: Settable[Answer]
     ) -> None:
         self.request = request
         self.member = member
@@ -61,9 +62,9 @@ class Launch:
         self.state: TaskState | None = None
         self.over = False
         self.closing = False
-        self._when_over: Future[None] | None = None
+        self._when_over: Settable[None] | None = None
 
-    def answer(self, answer: _Answer) -> None:
+    def answer(self, answer: Answer) -> None:
         """Let the caller go on, unless it was cancelled or has its answer."""
         if not self.answered.done():
             self.answered.set_result(answer)
@@ -74,10 +75,9 @@ class Launch:
         if self._when_over is not None and not self._when_over.done():
             self._when_over.set_result(None)
 
-    def when_over(self, loop: Loop) -> Future[None]:
-        """A future that `finish` sets; asked for once, and not after it."""
-        self._when_over = loop.create_future()
-        return self._when_over
+    def when_over(self, waiter: Settable[None]) -> None:
+        """Have `finish` set a future, or call; asked for once, and not after it."""
+        self._when_over = waiter
 
 
 class Launcher:
@@ -109,28 +109,41 @@ class Launcher:
             member: what the task will be in a group, if it will be of any.
             abandon: called with a task that was started, and has ended, and is nobody's.
         """
-        if self.closed:
-            raise ClosedError
-        launch = Launch(request, member, self._loop.create_future())
-        behind = request.pipid == PIPID_ANY and self._any_waits()
-        answer: _Answer = -errno.EAGAIN if behind else self._submit(launch)
+        answered: Future[Answer] = self._loop.create_future()
+        launch = Launch(request, member, answered)
+        self.begin(launch)
         try:
-            if answer == -errno.EAGAIN:
-                self._waiting.append(launch)
-            if answer in (0, -errno.EAGAIN):
-                answer = await launch.answered
+            answer = await answered
         except GeneratorExit:
-            self._give_up(launch)  # the coroutine is being closed, and may not wait
+            self.give_up(launch)  # the coroutine is being closed, and may not wait
             raise
         except BaseException:
-            if self._give_up(launch):
-                await self._loop.settle(launch.when_over(self._loop))
+            if self.give_up(launch):
+                over: Future[None] = self._loop.create_future()
+                launch.when_over(over)
+                await self._loop.settle(over)
             if launch.state is not None:
                 abandon(launch.state)
             raise
-        return self._result(launch, answer)
+        return self.result(launch, answer)
 
-    def _result(self, launch: Launch, answer: _Answer) -> TaskState:
+    def begin(self, launch: Launch) -> None:
+        """Start a program; `launch.answered` is set when that is done, or has failed.
+
+        Raises:
+            ClosedError: the Root is being left.
+        """
+        if self.closed:
+            raise ClosedError
+        behind = launch.request.pipid == PIPID_ANY and self._any_waits()
+        result = -errno.EAGAIN if behind else self._submit(launch)
+        if result == -errno.EAGAIN:
+            self._waiting.append(launch)
+        elif result < 0:
+            launch.answer(result)
+
+    def result(self, launch: Launch, answer: Answer) -> TaskState:
+        """The task that was started, which is the caller's from here on; else the error."""
         if isinstance(answer, TaskState):
             self._launches.pop(answer.key, None)
             return answer
@@ -167,7 +180,7 @@ class Launcher:
         self._launches[launch.state.key] = launch
         return 0
 
-    def _give_up(self, launch: Launch) -> bool:
+    def give_up(self, launch: Launch) -> bool:
         """Undo as much as there is; True when an end has to be waited for."""
         state = launch.state
         if state is None:
@@ -239,4 +252,4 @@ class Launcher:
         for launch in filter(which, self._launches.values()):
             if not launch.answered.done() and not launch.closing:
                 launch.closing = True
-                self._give_up(launch)
+                self.give_up(launch)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from aiopip._events import Event
     from aiopip._group import TaskGroup
-    from aiopip._loop import Future
+    from aiopip._loop import Future, Settable
     from aiopip._status import ExitStatus
     from aiopip._task import Task
 
@@ -47,7 +47,7 @@ class TaskState:
         collected: whether its status has been reported to somebody.
         awaited: whether who has started it waits for its end, so that no `wait_any` is given it.
         end_order: the how manieth end of the Root this was.
-        waiters: the pending `wait()`s.
+        waiters: the pending `wait()`s, and what is called for another who waits.
         reporting: how many of them were woken by the end and have not run since.
         imports: the pending imports from it, each a name and a future.
         signaled: whether a signal of ours that is to end it has reached it alive: of its Root, of
@@ -97,7 +97,7 @@ class TaskState:
         self.collected = False
         self.awaited = False
         self.end_order = 0
-        self.waiters: list[Future[None]] = []
+        self.waiters: list[Settable[None]] = []
         self.reporting = 0
         self.imports: list[tuple[bytes, Future[Any]]] = []
         self.signaled = False
