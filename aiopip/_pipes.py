@@ -304,7 +304,7 @@ def _is_pipe(stdio: Stdio) -> bool:
 def _pipe(program: StrOrBytesPath, option: str) -> tuple[int, int]:
     """A pipe's two ends, of which the task's blocks, as programs expect it."""
     try:
-        reader, writer = map(_lifted, os.pipe2(os.O_CLOEXEC))
+        reader, writer = map(lifted, os.pipe2(os.O_CLOEXEC))
     except OSError as error:
         number = error.errno or errno.EIO
         hint = "; raise RLIMIT_NOFILE" if number == errno.EMFILE else ""
@@ -315,7 +315,7 @@ def _pipe(program: StrOrBytesPath, option: str) -> tuple[int, int]:
     return reader, writer
 
 
-def _lifted(fd: int) -> int:
+def lifted(fd: int) -> int:
     """A descriptor above 0 to 2, which tasks inherit: a pipe gets these where they are closed."""
     if fd > 2:
         return fd
