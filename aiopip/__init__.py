@@ -41,20 +41,13 @@ if TYPE_CHECKING:
         SlotBusyError,
         TaskEndedError,
         TaskFailed,
-        TasksAliveError,
         TaskTimeoutError,
+        TasksAliveError,
         UnsupportedLoopError,
         WouldBlock,
         WrongThreadError,
     )
-    from aiopip._events import (
-        Continued,
-        Event,
-        EventStream,
-        Exited,
-        Exported,
-        Stopped,
-    )
+    from aiopip._events import Continued, Event, EventStream, Exited, Exported, Stopped
     from aiopip._executor import PoolExecutor
     from aiopip._exports import Export
     from aiopip._group import TaskGroup
@@ -67,10 +60,8 @@ if TYPE_CHECKING:
     from aiopip._processes import TaskStatistics
     from aiopip._references import ref
     from aiopip._region import Region
-    from aiopip._remote_errors import (
-        RemoteError,
-        RemoteTraceback,
-    )
+    from aiopip._remote_errors import RemoteError, RemoteTraceback
+    from aiopip._remote_task import RemoteTask
     from aiopip._root import Root
     from aiopip._run import Completed
     from aiopip._signals import SignalStream
@@ -89,10 +80,7 @@ if TYPE_CHECKING:
     )
     from aiopip._statistics import RootStatistics
     from aiopip._status import ExitStatus
-    from aiopip._subprocess import (
-        create_subprocess_exec,
-        create_subprocess_shell,
-    )
+    from aiopip._subprocess import create_subprocess_exec, create_subprocess_shell
     from aiopip._task import Task
     from aiopip._this_task import RemoteRoot, ThisTask, this_task
     from aiopip._worker_errors import WorkerDiedError
@@ -140,6 +128,7 @@ __all__ = [
     "Region",
     "RemoteError",
     "RemoteRoot",
+    "RemoteTask",
     "RemoteTraceback",
     "Root",
     "RootBusyError",
@@ -215,6 +204,7 @@ _HOMES = {
     "Region": "_region",
     "RemoteError": "_remote_errors",
     "RemoteRoot": "_this_task",
+    "RemoteTask": "_remote_task",
     "RemoteTraceback": "_remote_errors",
     "Root": "_root",
     "RootBusyError": "_errors",

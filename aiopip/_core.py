@@ -1,9 +1,9 @@
 """What is behind a Root: the native client, its events, and the end of it all.
 
 `drain` runs in the loop whenever the client's eventfd is readable, takes the events and hands each
-to whom it concerns: `_launch` (spawns under way), `_collect` (who waits for ends), `_imports` and
-`_events`.  All of it runs on the loop's thread, so a piece of code without an `await` sees nothing
-change.
+to whom it concerns: `_launch` (spawns under way), `_collect` (who waits for ends), `_imports`,
+`_events`, `_listing` and `_service` (who asks from outside).  All of it runs on the loop's thread,
+so a piece of code without an `await` sees nothing change.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from aiopip._ffi import BATCH, Client
 from aiopip._imports import Imports
 from aiopip._launch import Launcher
 from aiopip._listing import Listing
+from aiopip._messages import SOCKET_NAME, socket_record
 from aiopip._records import (
     Called,
     Ended,
@@ -49,6 +50,7 @@ from aiopip._records import (
     Resumed,
     Started,
 )
+from aiopip._service import Service
 from aiopip._status import ExitStatus
 from aiopip._task import Task
 
@@ -97,6 +99,9 @@ class Core:
         """The groups that are open: they end with the Root, if it is aborted."""
         self._records: deque[Record] = deque()
         self.listing = Listing(client)
+        self.service = Service(self)
+        if self.listing.path is not None:
+            self.exports.announce(SOCKET_NAME, socket_record(self.listing.path, max_tasks))
         loop.watch(client.fd(), self.drain)
 
     def check(self) -> None:
@@ -124,6 +129,10 @@ class Core:
         except BaseException:
             self.collector.dismiss()
             raise
+        return self.admit(state, pipes, awaited)
+
+    def admit(self, state: TaskState, pipes: Pipes, awaited: bool) -> Task:
+        """A task has been started, for somebody who has its Task from here on."""
         state.awaited = awaited
         task = Task(self, state, pipes)
         self.collector.admit(state, task)
@@ -234,7 +243,7 @@ class Core:
             elif isinstance(record, Released):
                 self.exports.collect()
             elif isinstance(record, Called):
-                self.listing.serve(self.max_tasks, self.live.values())
+                self.listing.serve(self.max_tasks, self.live.values(), self.service.admit)
             else:
                 self.launcher.reclaimed()
         except Exception as error:  # noqa: BLE001  one bad event must not lose those behind it
@@ -273,6 +282,7 @@ class Core:
         state.unacknowledged = record.acknowledge
         if self.launcher.ended(state):
             self._report(state, status)
+        self.service.gone(state.pid)
         self._left(state)
         if record.status_lost:
             warnings.warn(
@@ -400,6 +410,7 @@ class Core:
         if not gone:
             self.loop.unwatch(self.client.fd())
         self.phase = Phase.CLOSED
+        self.service.close()
         self.peer.close()
         result = self.client.close()
         self.listing.close()

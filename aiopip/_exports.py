@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from aiopip._ffi import Peer
 
 
+RESERVED = "aiopip."
+"""What the names begin with that nobody else can export: a Root's own."""
+
+
 class Export:
     """An array that is exported under a name.
 
@@ -81,7 +85,7 @@ class Exports:
         published: the ids of those that are not withdrawn.
     """
 
-    __slots__ = ("_check", "_kept", "_on_held", "_peer", "_withdrawn", "published")
+    __slots__ = ("_check", "_kept", "_on_held", "_own", "_peer", "_withdrawn", "published")
 
     def __init__(
         self, peer: Peer, check: Callable[[], None], on_held: Callable[[], None] | None = None
@@ -98,12 +102,25 @@ class Exports:
         self._check = check
         self._on_held = on_held
         self._kept: dict[int, object] = {}
+        self._own: list[object] = []
         self._withdrawn: set[int] = set()
         self.published: set[int] = set()
 
     def add(self, name: str, array: object, *, keep: bool = False) -> Export:
         """Export an object under a name."""
         encoded = encode_name(name)
+        if name.startswith(RESERVED):
+            raise InvalidArgumentError("name", f"{name!r}: what begins so is for aiopip itself")
+        number = self._add(name, encoded, array, keep)
+        self.published.add(number)
+        return Export(self, name, number)
+
+    def announce(self, name: str, array: object) -> None:
+        """Export something of aiopip's own, under a name that begins with RESERVED, until the end."""
+        number = self._add(name, encode_name(name), array, keep=False)
+        self._own.append(self._kept.pop(number))
+
+    def _add(self, name: str, encoded: bytes, array: object, keep: bool) -> int:
         facts, keeper = _describe(array)
         # The object, too: of an array's views NumPy keeps the memory's owner alone, and what frees
         # the memory may hang on the array.
@@ -117,8 +134,7 @@ class Exports:
             _unpin(keeper)
             raise _error(-result, name)
         self._kept[number] = keeper
-        self.published.add(number)
-        return Export(self, name, number)
+        return number
 
     def withdraw(self, number: int) -> None:
         """Withdraw an export, if it is not."""
@@ -152,6 +168,8 @@ class Exports:
         self.published.clear()
         for number in list(self._kept):
             self._forget(number)
+        while self._own:
+            _unpin(self._own.pop())
 
     def _forget(self, number: int) -> None:
         self._withdrawn.discard(number)

@@ -156,6 +156,7 @@ def _in_forked_child() -> None:
     _process.lock = threading.Lock()
     if _process.core is not None:
         _process.core.phase = Phase.FORKED
+        _process.core.service.forsake()
         _process.forked = True
     _process.root = _process.core = None
 

@@ -11,8 +11,11 @@ reader, or one that goes away, is nobody's concern, however many tasks there are
 elsewhere is not in it: states, times and amounts are for the asker to find out, by /proc and the
 ranges that the list has.
 
+Tasks come to the same socket when they ask for tasks: they are told by the address that theirs has,
+and handed on to `_service`.
+
 A Root that can have no socket (no folder that is its user's alone, no descriptor left) works all
-the same, and `aiopip ps` does not see it.
+the same, but `aiopip ps` does not see it, and its tasks cannot spawn tasks.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from aiopip._messages import is_task_address
 from aiopip._runtime_folder import listening
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from typing import Any
 
@@ -53,12 +57,23 @@ class Listing:
             self._fd, self._path = listening()
             client.heed(self._fd)
 
-    def serve(self, max_tasks: int, states: Iterable[TaskState]) -> None:
-        """Give the list to all who have come.
+    @property
+    def path(self) -> Path | None:
+        """Where the socket is; None when there is none."""
+        return self._path
+
+    def serve(
+        self,
+        max_tasks: int,
+        states: Iterable[TaskState],
+        admit: Callable[[socket.socket, bytes], None],
+    ) -> None:
+        """Give the list to all who have come, but for those who say that they want more.
 
         Args:
             max_tasks: how many tasks may be alive.
             states: those that are.
+            admit: takes the connection of a task that asks for tasks, and its address.
         """
         if self._fd < 0:
             return
@@ -67,7 +82,11 @@ class Listing:
         with contextlib.ExitStack() as stack:
             listener = stack.enter_context(socket.socket(fileno=os.dup(self._fd)))
             file = None
-            while (asker := _accepted(listener)) is not None:
+            while (accepted := _accepted(listener)) is not None:
+                asker, address = accepted
+                if is_task_address(address):
+                    admit(asker, address)
+                    continue
                 with asker:
                     if not may_ask(asker):
                         continue
@@ -115,13 +134,13 @@ class Listing:
         os.close(fd)
 
 
-def _accepted(listener: socket.socket) -> socket.socket | None:
+def _accepted(listener: socket.socket) -> tuple[socket.socket, Any] | None:
     try:
-        asker, _ = listener.accept()
+        asker, address = listener.accept()
     except (BlockingIOError, ConnectionAbortedError):
         return None
     asker.setblocking(False)
-    return asker
+    return asker, address
 
 
 def may_ask(asker: socket.socket) -> bool:

@@ -201,11 +201,11 @@ def _facts(
         facts["nice"] = _within("nice", nice, -20, 19)
     if sigmask is not None:
         facts["given"] |= Given.SIGMASK
-        facts["sigmask"] = _pack_signals(sigmask)
+        facts["sigmask"] = pack_signals(sigmask)
     _pack_entry(facts, entry, arg)
     _pack_credentials(facts, user, group, extra_groups)
     if cpu is not None:
-        facts["cpus"] = _pack_cpus(cpu)
+        facts["cpus"] = pack_cpus(cpu)
     if rlimits is not None:
         facts["limits"] = _pack_limits(rlimits, stack_bytes is not None)
     if name is not None:
@@ -253,7 +253,8 @@ def _within(option: str, value: Any, least: int, most: int, shape: str = "{}") -
     return number
 
 
-def _pack_signals(sigmask: Collection[int]) -> int:
+def pack_signals(sigmask: Collection[int]) -> int:
+    """A set of signals; bit 0 is signal 1."""
     if isinstance(sigmask, str | bytes) or not isinstance(sigmask, Iterable):
         raise TypeError(f"sigmask: {sigmask!r} is no set of signals")
     mask = 0
@@ -329,7 +330,8 @@ def _pack_groups(groups: Iterable[str | int]) -> tuple[int, ...]:
     return tuple(_identity("extra_groups", group, _group_named) for group in groups)
 
 
-def _pack_cpus(cpu: int | Iterable[int]) -> bytes:
+def pack_cpus(cpu: int | Iterable[int]) -> bytes:
+    """A set of processors, as sched_setaffinity(2) has it."""
     if isinstance(cpu, str | bytes):
         raise TypeError(f"cpu: {cpu!r} is neither the number of a processor nor a set of them")
     chosen = 0

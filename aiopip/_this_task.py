@@ -21,28 +21,83 @@ from aiopip._imports import encode_name
 from aiopip._loop import running_loop
 from aiopip._peers import task_peer
 from aiopip._region import Region
+from aiopip._remote_task import RemoteTask, spawn
 from aiopip._signals import SignalStream
 from aiopip._waiter import Job, Wait, the_waiter, wait_here, wait_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Unpack
+
+    from aiopip._request import StrOrBytesPath
+    from aiopip._spawn import SpawnOptions
+
 NO_GENERATION = 0
 
 
 class RemoteRoot:
-    """The root of this task, as something to import from: `this_task().root`."""
+    """The root of this task, to import from, and to ask for tasks: `this_task().root`.
 
-    __slots__ = ("_pid",)
+    Thread safety: any thread; `spawn` is for a running event loop.
+    """
+
+    __slots__ = ("_pid", "_task_pid")
 
     def __init__(self, pid: int) -> None:
         """Made by `this_task`."""
         self._pid = pid
+        self._task_pid = os.getpid()
 
     @property
     def pid(self) -> int:
         """Its process ID."""
         return self._pid
+
+    async def spawn(
+        self,
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        **options: Unpack[SpawnOptions],
+    ) -> RemoteTask:
+        """Have the Root start a program as a task: one of the Root's, and no child of this one.
+
+        It is started as by `Root.spawn` in this process: environment, folder, stdin, stdout, stderr
+        and all descriptors are this process's, if not given otherwise, and the nice value, the
+        processors and the signal mask are the calling thread's.  All else is as in the Root: umask,
+        limits, users, session and process group.
+
+        It goes on when this task ends.  Leaving the Root waits for it, or ends it; `Root.tasks` has
+        it, and no `wait_any` is given it.
+
+        Args:
+            program: what to start.
+            args: its arguments, from argv[1] on.
+            options: those of `Root.spawn`, but for `share`.  A descriptor that is closed here, 0 to
+                2, is /dev/null in the task.  `close_fds=False` passes what is inheritable here.
+
+        Returns:
+            The task; it may have ended already.
+
+        Raises:
+            SpawnError: as `Root.spawn`, and so InvalidArgumentError and SlotBusyError; `share` and
+                more than 252 descriptors are InvalidArgumentError.
+            NotPermittedError: this task runs as another user than the Root (EPERM).
+            CallError: the Root cannot be asked; its errno and text say why.
+            ClosedError: the Root was being left while the task was started.
+            ForkedError: this process is a child of the task, made by fork().
+            RuntimeError: no event loop runs.
+
+        Cancellation:
+            The task is killed and reaped before the cancellation leaves.
+
+        Thread safety: any thread with a running event loop, to which the task belongs.
+
+        Source: `pip_task_spawn(3)`, which the original refuses to tasks; execve(2)
+        """
+        if os.getpid() != self._task_pid:
+            raise ForkedError
+        return await spawn(this_task(), program, args, **options)
 
     def __repr__(self) -> str:
         return f"<aiopip.RemoteRoot pid={self._pid}>"
@@ -143,7 +198,17 @@ class ThisTask:
 
         Source: `pip_named_import(3)`
         """
-        attempt = self._attempt(source, name)
+        return await self.import_of(source, NO_GENERATION, name)
+
+    async def import_of(self, source: int | RemoteRoot, generation: int, name: str) -> Region:
+        """Import as `named_import`, from that task which has the slot by that generation; internal.
+
+        Args:
+            source: a PiP ID, or `.root`.
+            generation: which use of the slot; 0 for the next one that is there.
+            name: 1 to 255 bytes of UTF-8.
+        """
+        attempt = self._attempt(source, name, generation)
         answer = attempt()
         if isinstance(answer, Wait):
             answer = await wait_in_thread(running_loop(), attempt, _release)
@@ -219,7 +284,9 @@ class ThisTask:
         if os.getpid() != self._pid:
             raise ForkedError
 
-    def _attempt(self, source: int | RemoteRoot, name: str) -> Callable[[], Hold | Wait]:
+    def _attempt(
+        self, source: int | RemoteRoot, name: str, generation: int = NO_GENERATION
+    ) -> Callable[[], Hold | Wait]:
         """What tries once: a Hold, or what to wait for.
 
         Which task is meant is settled when it is there for the first time: one that comes later to

@@ -35,7 +35,9 @@ MEMBERS = {
     "Lock": "SIZE_BYTES acquire acquire_nowait acquire_sync locked memory recover release",
     "ReceivePipe": "aclose closed fileno receive",
     "Region": "address cast close closed dtype nbytes readonly shape source strides view",
-    "RemoteRoot": "pid",
+    "RemoteRoot": "pid spawn",
+    "RemoteTask": "aclose kill name named_import pid pipid program resume returncode send_signal "
+    "status stderr stdin stdout stop terminate wait wait_nowait",
     "Root": "__aenter__ abort create_subprocess_exec create_subprocess_shell events export "
     "kill_all max_tasks named_import named_import_nowait run signal_group spawn statistics "
     "task_group tasks wait_any wait_any_nowait",
