@@ -41,8 +41,8 @@ if TYPE_CHECKING:
         SlotBusyError,
         TaskEndedError,
         TaskFailed,
-        TaskTimeoutError,
         TasksAliveError,
+        TaskTimeoutError,
         UnsupportedLoopError,
         WouldBlock,
         WrongThreadError,
@@ -57,7 +57,10 @@ if TYPE_CHECKING:
     from aiopip._options import Share
     from aiopip._pickling import copy
     from aiopip._pipes import ReceivePipe, SendPipe
+    from aiopip._pool import Pool
+    from aiopip._pool_map import PoolMap
     from aiopip._processes import TaskStatistics
+    from aiopip._python_task import PythonTask
     from aiopip._references import ref
     from aiopip._region import Region
     from aiopip._remote_errors import RemoteError, RemoteTraceback
@@ -78,7 +81,7 @@ if TYPE_CHECKING:
         SpawnError,
         SpawnOptionError,
     )
-    from aiopip._statistics import RootStatistics
+    from aiopip._statistics import PoolStatistics, RootStatistics, WorkerStatistics
     from aiopip._status import ExitStatus
     from aiopip._subprocess import create_subprocess_exec, create_subprocess_shell
     from aiopip._task import Task
@@ -121,9 +124,13 @@ __all__ = [
     "NotPieError",
     "OutOfMappingsError",
     "OwnerDiedError",
+    "Pool",
     "PoolExecutor",
+    "PoolMap",
+    "PoolStatistics",
     "PrivilegedProgramError",
     "ProgramNotFoundError",
+    "PythonTask",
     "ReceivePipe",
     "Region",
     "RemoteError",
@@ -151,6 +158,7 @@ __all__ = [
     "ThisTask",
     "UnsupportedLoopError",
     "WorkerDiedError",
+    "WorkerStatistics",
     "WouldBlock",
     "WrongThreadError",
     "copy",
@@ -197,9 +205,13 @@ _HOMES = {
     "NotPieError": "_spawn_errors",
     "OutOfMappingsError": "_spawn_errors",
     "OwnerDiedError": "_errors",
+    "Pool": "_pool",
     "PoolExecutor": "_executor",
+    "PoolMap": "_pool_map",
+    "PoolStatistics": "_statistics",
     "PrivilegedProgramError": "_spawn_errors",
     "ProgramNotFoundError": "_spawn_errors",
+    "PythonTask": "_python_task",
     "ReceivePipe": "_pipes",
     "Region": "_region",
     "RemoteError": "_remote_errors",
@@ -227,6 +239,7 @@ _HOMES = {
     "ThisTask": "_this_task",
     "UnsupportedLoopError": "_errors",
     "WorkerDiedError": "_worker_errors",
+    "WorkerStatistics": "_statistics",
     "WouldBlock": "_errors",
     "WrongThreadError": "_errors",
     "copy": "_pickling",

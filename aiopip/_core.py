@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from aiopip._group import TaskGroup
     from aiopip._loop import Loop
     from aiopip._pipes import Pipes
+    from aiopip._pool import Pool
+    from aiopip._python_tasks import PythonTasks
     from aiopip._request import SpawnRequest
     from aiopip._state import Member, TaskState
 
@@ -97,6 +99,9 @@ class Core:
         self.ending = Ending(self, loop, grace_s)
         self.groups: weakref.WeakSet[TaskGroup] = weakref.WeakSet()
         """The groups that are open: they end with the Root, if it is aborted."""
+        self.pools: set[Pool] = set()
+        """Those that are open: they end with the Root."""
+        self._python: PythonTasks | None = None
         self._records: deque[Record] = deque()
         self.listing = Listing(client)
         self.service = Service(self)
@@ -113,7 +118,13 @@ class Core:
         self.loop.check_thread()
 
     async def spawn(
-        self, request: SpawnRequest, pipes: Pipes, member: Member | None, awaited: bool = False
+        self,
+        request: SpawnRequest,
+        pipes: Pipes,
+        member: Member | None,
+        awaited: bool = False,
+        make: Callable[[Core, TaskState, Pipes], Task] = Task,
+        on_end: Callable[[ExitStatus], None] | None = None,
     ) -> Task:
         """Start a task; `Root.spawn` has the contract.
 
@@ -122,6 +133,8 @@ class Core:
             pipes: our ends of its pipes.
             member: what it is in a group, if it is of any.
             awaited: whether the caller waits for its end, so that no `wait_any` is given it.
+            make: the class of what is returned.
+            on_end: called with the task's status, before that is reported to anybody.
         """
         self.collector.expect()
         try:
@@ -129,12 +142,19 @@ class Core:
         except BaseException:
             self.collector.dismiss()
             raise
-        return self.admit(state, pipes, awaited)
+        state.on_end = on_end
+        return self.admit(state, pipes, awaited, make)
 
-    def admit(self, state: TaskState, pipes: Pipes, awaited: bool) -> Task:
+    def admit(
+        self,
+        state: TaskState,
+        pipes: Pipes,
+        awaited: bool,
+        make: Callable[[Core, TaskState, Pipes], Task] = Task,
+    ) -> Task:
         """A task has been started, for somebody who has its Task from here on."""
         state.awaited = awaited
-        task = Task(self, state, pipes)
+        task = make(self, state, pipes)
         self.collector.admit(state, task)
         for event in state.early:
             self.listeners.publish(event(task))
@@ -142,6 +162,15 @@ class Core:
         if state.status is not None:
             self._report(state, state.status)
         return task
+
+    @property
+    def python(self) -> PythonTasks:
+        """The functions that tasks run."""
+        if self._python is None:
+            from aiopip._python_tasks import PythonTasks
+
+            self._python = PythonTasks(self.loop, self.peer)
+        return self._python
 
     def acknowledge(self, state: TaskState) -> None:
         """The end of a task has been reported to somebody, or is nobody's: its memory may go.
@@ -305,6 +334,9 @@ class Core:
 
     def _report(self, state: TaskState, status: ExitStatus) -> None:
         task = self.collector.open[state]
+        if state.on_end is not None:
+            on_end, state.on_end = state.on_end, None
+            on_end(status)
         if self.listeners:
             self.listeners.publish(Exited(task, status))
         if state.member is not None:
@@ -353,6 +385,8 @@ class Core:
         interruption = None
         try:
             self.refresh()
+            for pool in self.pools:
+                pool.retire()
             interruption = await self.ending.wait(failed)
             self._shut()
         except BaseException:
@@ -422,6 +456,10 @@ class Core:
             self.listeners.close()
             for group in self.groups:
                 group.abandon()
+            for pool in list(self.pools):
+                pool.abandon()
+            if self._python is not None:
+                self._python.close()
         if result < 0 and not busy_is_fine:
             raise call_error(-result, "closing the native core failed")
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiopip._dispatch import Dispatcher
 from aiopip._errors import call_error
-from aiopip._ffi import address_of
-from aiopip._interpreter import command
+from aiopip._interpreter import command, where
 from aiopip._worker_errors import WorkerDiedError
 
 if TYPE_CHECKING:
@@ -276,9 +275,8 @@ class Crew:
             self._started(seat, theirs, error)
 
     def _arguments(self, number: int) -> str:
-        data = self._plan.setup.parcel.data
-        where = f"{address_of(memoryview(data))},{len(data)}"
-        return f"{self._calls.address},{number},{self._calls.fd},({where}),{self._plan.max_calls}"
+        calls, plan = self._calls, self._plan
+        return f"{calls.address},{number},{calls.fd},({where(plan.setup)}),{plan.max_calls}"
 
     def _started(self, seat: Seat, theirs: int, answer: Process | Exception) -> None:
         os.close(theirs)

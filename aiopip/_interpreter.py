@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aiopip._ffi import address_of
 from aiopip._main_module import alias_main, describe_main
 from aiopip._pickling import dump, main_can_be_imported
 from aiopip._spawn_errors import NotExecutableError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiopip._pickling import Parcel
+    from aiopip._request import StrOrBytesPath
 
 ELF = b"\x7fELF"
 
@@ -60,7 +62,15 @@ def command(worker: str) -> tuple[str, list[str]]:
     return interpreter(), [*flags(), "-c", code]
 
 
-def module_command(module: str, argv: tuple[str, ...]) -> tuple[str, list[str]]:
+def where(setup: Setup) -> str:
+    """Where a worker finds what it does first, as an argument of its `main`."""
+    data = setup.parcel.data
+    return f"{address_of(memoryview(data))},{len(data)}"
+
+
+def module_command(
+    module: str, argv: tuple[StrOrBytesPath, ...]
+) -> tuple[str, list[StrOrBytesPath]]:
     """The same for `python -m module argv`, with this program's sys.path."""
     path = [folder or os.getcwd() for folder in sys.path]  # noqa: PTH109
     code = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal as signals
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from aiopip._core import Core, Phase
 from aiopip._errors import (
@@ -18,9 +18,13 @@ from aiopip._errors import (
 )
 from aiopip._ffi import MAX_TASKS
 from aiopip._group import TaskGroup
+from aiopip._interpreter import module_command
+from aiopip._interpreters import Interpreters, Workplace
 from aiopip._lifetime import close_core, open_core
 from aiopip._options import Share
+from aiopip._pipes import Pipes
 from aiopip._popen import exec_command, shell_command
+from aiopip._root_host import RootHost
 from aiopip._run import Completed, run
 from aiopip._spawn import SpawnOptions, spawn, start
 
@@ -28,9 +32,11 @@ from aiopip._spawn import SpawnOptions, spawn, start
 from aiopip._statistics import RootStatistics  # noqa: TC001
 from aiopip._task import Task
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from types import TracebackType
 
     from typing_extensions import Buffer, Self, Unpack
@@ -39,11 +45,12 @@ if TYPE_CHECKING:
     from aiopip._events import EventStream
     from aiopip._exports import Export
     from aiopip._options import Argument, Limit, RareOptions
+    from aiopip._python_task import PythonTask
     from aiopip._region import Region
     from aiopip._request import Environment, StrOrBytesPath
 
 
-class Root:
+class Root(Interpreters):
     """The PiP root of this process, open as long as its `async with` block.
 
     One Root may be open in a process at a time, and each is entered once.  It belongs to the event
@@ -616,6 +623,87 @@ class Root:
     def statistics(self) -> RootStatistics:
         """The state of the native core at this moment."""
         return self._open().client.statistics()
+
+    async def spawn_python(
+        self, function: Callable[..., T] | str, /, *args: Any, **kwargs: Any
+    ) -> PythonTask[T]:
+        """Start an interpreter as a task that runs one function.
+
+        It has this program's interpreter, `sys.path`, virtual environment and environment
+        variables, and imports the main module as `multiprocessing` does, by the name `__mp_main__`.
+        Arguments go by reference as those of `Pool.run` do, and are kept until the task has ended.
+
+        Args:
+            function: found by its module and name in the task; "package.module:function"; lambdas
+                and closures go by value where cloudpickle is installed.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Returns:
+            The task, whose `result()` is what the function returns.
+
+        Raises:
+            NotPicklableError: the function, or an argument, does not pickle.
+            InvalidArgumentError: the name of a function is not "module:function".
+            NotExecutableError: this Python has no interpreter of its own.
+            SlotBusyError, OutOfMappingsError, SpawnError, ClosedError: as `spawn`.
+
+        Cancellation:
+            The child is killed and reaped before the cancellation leaves.
+
+        Thread safety: loop thread only.
+
+        Source: `multiprocessing.Process`
+        """
+        from aiopip._python_task import PythonTask
+
+        core = self._open()
+        errand = core.python.begin(function, args, kwargs)
+        try:
+            with Pipes(errand.program, None, None, None) as pipes:
+                request = errand.request(pipes.stdio, core.max_tasks)
+                task = await core.spawn(
+                    request,
+                    pipes,
+                    None,
+                    make=partial(PythonTask, result=errand.result),
+                    on_end=errand.ended,
+                )
+        except BaseException:
+            errand.failed()
+            raise
+        return cast("PythonTask[T]", task)
+
+    async def spawn_module(
+        self, module: str, /, *argv: StrOrBytesPath, **options: Unpack[SpawnOptions]
+    ) -> Task:
+        """Start an interpreter as a task that runs a module, as `python -m` does.
+
+        It has this program's interpreter, options and `sys.path`.
+
+        Args:
+            module: its name; of a package `__main__` is run.
+            argv: its arguments, from `sys.argv[1]` on.
+            options: those of `spawn`.
+
+        Returns:
+            The task; that there is no such module is its own error, and its status 1.
+
+        Raises:
+            NotExecutableError: this Python has no interpreter of its own.
+            SpawnError, ClosedError: as `spawn`.
+
+        Cancellation:
+            As `spawn`.
+
+        Source: `runpy.run_module`
+        """
+        program, args = module_command(module, argv)
+        return await self.spawn(program, *args, **options)
+
+    def _workplace(self) -> Workplace:
+        core = self._open()
+        return Workplace(RootHost(core), core.peer, core.loop, core.pools)
 
     def __repr__(self) -> str:
         if self._core is None:

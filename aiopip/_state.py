@@ -53,6 +53,7 @@ class TaskState:
         signaled: whether a signal of ours that is to end it has reached it alive: of its Root, of
             its group, or of a cancelled `aclose()`.
         early: its users' events that came before `spawn` has returned, each made of the task.
+        on_end: called with its status, before that is reported to anybody.
         unacknowledged: whether the core keeps its memory until its end was dealt with.
     """
 
@@ -66,6 +67,7 @@ class TaskState:
         "imports",
         "loaded",
         "member",
+        "on_end",
         "pid",
         "pipid",
         "program",
@@ -102,6 +104,7 @@ class TaskState:
         self.imports: list[tuple[bytes, Future[Any]]] = []
         self.signaled = False
         self.early: list[Callable[[Task], Event]] = []
+        self.on_end: Callable[[ExitStatus], None] | None = None
         self.unacknowledged = False
 
     @property

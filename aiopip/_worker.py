@@ -33,12 +33,19 @@ class _Loan:
 class Worker:
     """One worker, from its start to its end."""
 
-    __slots__ = ("_kept", "_lent", "_limit", "_source")
+    __slots__ = ("_is_program", "_kept", "_lent", "_limit", "_source")
 
     def __init__(self, source: Source, limit: int) -> None:
-        """Take where its calls come from, and how many it runs: 0 for any number."""
+        """Take where its calls come from.
+
+        Args:
+            source: the queue.
+            limit: how many calls it runs; 0 for any number; -1 for one, which is a program: that
+                may end by SystemExit.
+        """
         self._source = source
-        self._limit = limit
+        self._limit = abs(limit)
+        self._is_program = limit < 0
         self._lent: dict[int, Parcel] = {}
         """Results whose memory the owner has."""
         self._kept: dict[int, ref[_Loan]] = {}
@@ -48,7 +55,7 @@ class Worker:
         """Serve until the owner says that it is enough, or the limit is reached.
 
         Returns:
-            The exit status: 1 when the only call that there was to run has failed.
+            The exit status: of a program that has raised something, 1.
         """
         calls, failed = 0, False
         while True:
@@ -57,7 +64,7 @@ class Worker:
                 failed = self._serve(self._source.number)
                 calls += 1
                 if calls == self._limit:
-                    return int(failed and calls == 1)
+                    return int(failed and self._is_program)
             elif taken == RELEASED:
                 self._lent.pop(self._source.number, None)
             elif taken == STOP:
@@ -86,6 +93,8 @@ class Worker:
             function, args, kwargs = load(source.data, source.table, lambda *_: loan)
             value = function(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001  the caller's, whatever it is
+            if isinstance(error, SystemExit) and self._is_program:
+                leave(_status_of(error.code))
             return FAILED, _failure(error)
         try:
             return 0, dump(value)
@@ -119,7 +128,7 @@ def main(address: int, worker: int, event_fd: int, setup: tuple[int, int], limit
         worker: which worker of it this is.
         event_fd: the owner's eventfd.
         setup: address and size of a pickled `_interpreter.Setup`: what to do before the first call.
-        limit: how many calls to run; 0 for any number.
+        limit: how many calls to run; see `Worker`.
     """
     from _signal import SIGINT, signal  # type: ignore[import-not-found]
 
@@ -134,7 +143,10 @@ def main(address: int, worker: int, event_fd: int, setup: tuple[int, int], limit
         source.ready(FAILED, parcel.data, parcel.table)
     else:
         source.ready(0, b"", b"")
-        status = Worker(source, limit).run()
+        worker = Worker(source, limit)
+        status = worker.run()
+    # Here `worker` lives on, and so do the results that it has lent, to the end of the process:
+    # freed, their memory would be unmapped under the owner's views.
     leave(status)
 
 
@@ -169,6 +181,14 @@ def leave(status: int) -> None:
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
         os._exit(status)
+
+
+def _status_of(code: Any) -> int:
+    """The exit status of a program that raises SystemExit."""
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    print(code, file=sys.stderr)  # noqa: T201  as the interpreter does
+    return 1
 
 
 def _flush(stream: Any) -> None:

@@ -1,0 +1,175 @@
+"""Functions in interpreters of their own, one each: `spawn_python`.
+
+They go through a queue as the calls of a pool do, in which each task is a worker for one call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from aiopip._dispatch import Dispatcher, Job
+from aiopip._errors import ClosedError, InvalidArgumentError, call_error
+from aiopip._ffi_calls import Calls
+from aiopip._interpreter import command, make_setup, where
+from aiopip._pickling import dump, name_unpicklable
+from aiopip._request import pack
+from aiopip._worker_errors import WorkerDiedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopip._descriptors import Stdio
+    from aiopip._dispatch import Outcome
+    from aiopip._ffi import Peer
+    from aiopip._interpreter import Setup
+    from aiopip._loop import Future, Loop
+    from aiopip._request import SpawnRequest
+    from aiopip._status import ExitStatus
+
+T = TypeVar("T")
+
+ONCE = -1
+"""A worker's limit: one call, which may end the interpreter as a program may."""
+
+COMM_BYTES = 15
+
+
+class Result(Generic[T]):
+    """What a function in a task will have returned."""
+
+    __slots__ = ("_loop", "_outcome", "_waiters")
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._outcome: Outcome | None = None
+        self._waiters: list[Future[None]] = []
+
+    def settle(self, outcome: Outcome) -> None:
+        """It has ended."""
+        self._outcome = outcome
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def get(self) -> Outcome:
+        """How it has ended, as soon as it has."""
+        while self._outcome is None:
+            waiter: Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+        return self._outcome
+
+
+class Errand(Generic[T]):
+    """One function, to be run by a task that is to be started.
+
+    Attributes:
+        program: the interpreter.
+        args: its arguments.
+        fd: what it has to inherit.
+        name: its comm.
+        result: what comes of it.
+    """
+
+    __slots__ = ("_number", "_tasks", "args", "fd", "name", "program", "result")
+
+    def __init__(self, tasks: PythonTasks, number: int, name: str, result: Result[T]) -> None:
+        self._tasks = tasks
+        self._number = number
+        self.program, self.args = command(tasks.arguments(number))
+        self.fd = tasks.fd
+        self.name = name
+        self.result = result
+
+    def request(self, stdio: tuple[Stdio, Stdio, Stdio], max_tasks: int) -> SpawnRequest:
+        """What the core is asked for."""
+        return pack(
+            self.program,
+            self.args,
+            stdio=stdio,
+            max_tasks=max_tasks,
+            pass_fds=(self.fd,),
+            name=self.name,
+        )
+
+    def ended(self, status: ExitStatus) -> None:
+        """The task has ended: without a result, if none has come by now."""
+        self._tasks.bury(self._number, lambda: WorkerDiedError(0, status))
+
+    def failed(self) -> None:
+        """The task was not started."""
+        self._tasks.bury(self._number, ClosedError)
+
+
+class PythonTasks:
+    """The functions that are run so by the tasks of one Root, or for one task that asks."""
+
+    def __init__(self, loop: Loop, peer: Peer) -> None:
+        self._loop = loop
+        self._calls = Calls()
+        self._dispatcher = Dispatcher(self._calls, peer, self._is_up)
+        self._setup: Setup = make_setup(None, ())
+        loop.watch(self._calls.fd, self._dispatcher.drain)
+
+    @property
+    def fd(self) -> int:
+        """What a task has to inherit."""
+        return self._calls.fd
+
+    def arguments(self, number: int) -> str:
+        """The arguments of a worker's `main`."""
+        return f"{self._calls.address},{number},{self.fd},({where(self._setup)}),{ONCE}"
+
+    def begin(
+        self, function: Callable[..., T] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Errand[T]:
+        """Pack a function, for a task that is then started.
+
+        Raises:
+            NotPicklableError: the function, or an argument, does not pickle.
+            InvalidArgumentError: the function's name is not "module:function".
+        """
+        call: tuple[Any, ...] = function, args, kwargs
+        if isinstance(function, str):
+            module, _, name = function.partition(":")
+            if not module or not name or ":" in name:
+                raise InvalidArgumentError("function", f"{function!r} is not 'module:function'")
+            from aiopip._named import call_named
+
+            call = call_named, (module, name, *args), kwargs
+        try:
+            parcel = dump(call)
+        except Exception as error:
+            raise name_unpicklable(function, args, kwargs, error) from error
+        number = self._calls.add_worker()
+        if number < 0:
+            raise call_error(-number, "making room for a Python task failed")
+        result: Result[T] = Result(self._loop)
+        self._dispatcher.submit(Job(parcel, result.settle, number))
+        return Errand(self, number, _comm(function), result)
+
+    def bury(self, number: int, died: Callable[[], BaseException]) -> None:
+        """A task has ended, or was not started."""
+        for job in self._dispatcher.bury(number, died):
+            self._dispatcher.lose(job, died())
+
+    def close(self) -> None:
+        """The Root is closed, or the connection to it."""
+        if not self._loop.gone:
+            self._loop.unwatch(self._calls.fd)
+            self._dispatcher.fail_all(lambda: ClosedError("the Root was closed"))
+
+    def _is_up(self, number: int, error: BaseException | None) -> None:
+        """A task is ready for its call, or could not import the main module: then it ends."""
+        if error is None:
+            return
+        for job in [job for job in self._dispatcher.jobs.values() if job.target == number]:
+            if self._dispatcher.cancel(job):
+                self._dispatcher.lose(job, error)
+
+
+def _comm(function: Any) -> str:
+    name = function if isinstance(function, str) else getattr(function, "__name__", "")
+    readable = "".join(one for one in name if one.isascii() and one.isprintable())
+    return readable[-COMM_BYTES:] or "python"
