@@ -116,7 +116,7 @@ class Exports:
         return Export(self, name, number)
 
     def announce(self, name: str, array: object) -> None:
-        """Export something of aiopip's own, by a name that begins with RESERVED, until the end."""
+        """Export what is aiopip's own, under a name that begins with RESERVED, until the end."""
         number = self._add(name, encode_name(name), array, keep=False)
         self._own.append(self._kept.pop(number))
 

@@ -215,8 +215,11 @@ class Connection:
                 del error  # its traceback refers to this frame
 
     def _cancel(self, errand: Errand) -> None:
-        errand.is_collected = True
-        if not errand.is_over:
+        if errand.is_over:
+            # It has started and ended since the interruption, and before this ran.
+            self.collect(errand)
+        else:
+            errand.is_collected = True
             self._channel.send(errand.number, Cancel())
 
     async def settle(self, errand: Errand) -> None:

@@ -184,7 +184,7 @@ async def test_nice_value_is_the_asking_threads(root: aiopip.Root) -> None:
 async def test_any_descriptors_at_any_numbers(root: aiopip.Root, tmp_path: Path) -> None:
     async with asking(root, cwd=tmp_path) as asker:
         found = await asker.ask("""
-            script = 'cd /proc/self/fd; cat 50 $1 $2; ls | wc -l'
+            script = 'cd /proc/self/fd; cat 50 $1 $2; set -- *; echo $#'
             with open("a", "w+") as a, open("b", "w+") as b, open("c", "w+") as c:
                 for file in (a, b, c):
                     file.write(file.name); file.flush(); file.seek(0)
@@ -196,7 +196,8 @@ async def test_any_descriptors_at_any_numbers(root: aiopip.Root, tmp_path: Path)
                 await task.wait()
             return await task.stdout.receive()
         """)
-    assert found == b"abc6\n"  # 0 to 2, and the three
+    # 0 to 2, the three, and that by which the shell lists them.
+    assert found == b"abc7\n"
 
 
 async def test_arguments_larger_than_a_packet(root: aiopip.Root) -> None:
@@ -479,6 +480,21 @@ async def test_cancel_during_spawn_reaps_the_child(root: aiopip.Root) -> None:
                 await task.wait()
             assert set(root.tasks) == {asker.task.pipid}
             assert root.statistics().alive == 1
+
+
+async def test_cancel_of_a_spawn_whose_task_has_ended(root: aiopip.Root) -> None:
+    """Of its start and its end is heard in the iteration in which it is cancelled."""
+    async with asking(root) as asker:
+        await asker.ask("""
+            for _ in range(20):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(root.spawn, "true")
+                    for _ in range(6):
+                        await anyio.sleep(0)
+                    time.sleep(0.02)  # the loop stands still meanwhile
+                    group.cancel_scope.cancel()
+        """)
+        await until(lambda: set(root.tasks) == {asker.task.pipid})
 
 
 async def test_cancel_while_the_spawn_waits_for_its_slot() -> None:
