@@ -143,9 +143,9 @@ def main(address: int, worker: int, event_fd: int, setup: tuple[int, int], limit
         source.ready(FAILED, parcel.data, parcel.table)
     else:
         source.ready(0, b"", b"")
-        worker = Worker(source, limit)
-        status = worker.run()
-    # Here `worker` lives on, and so do the results that it has lent, to the end of the process:
+        serving = Worker(source, limit)
+        status = serving.run()
+    # Here `serving` lives on, and so do the results that it has lent, to the end of the process:
     # freed, their memory would be unmapped under the owner's views.
     leave(status)
 
