@@ -160,17 +160,18 @@ async def test_memory_of_a_task_that_execs_goes_back(root: aiopip.Root, program:
 @pytest.mark.parametrize("action", ["handler", "ignore"])
 async def test_tasks_raise_no_sigchld(root: aiopip.Root, program: Programs, action: str) -> None:
     seen: list[int] = []
+    code, pause = program("code"), program("pause")  # which are compiled by children
     handler = signal.SIG_IGN if action == "ignore" else (lambda number, _: seen.append(number))
     before = signal.signal(signal.SIGCHLD, handler)
     try:
-        for code in range(20):
-            assert await (await root.spawn(program("code"), str(code))).wait() == code
-        for code in range(20):
-            assert await (await root.spawn(*EXECS, str(program("code")), str(code))).wait() == code
+        for number in range(20):
+            assert await (await root.spawn(code, str(number))).wait() == number
+        for number in range(20):
+            assert await (await root.spawn(*EXECS, str(code), str(number))).wait() == number
             # It may come behind the end: the kernel wakes who waits for that before it sends it.
             await until(lambda: bool(seen) or action == "ignore", "SIGCHLD of what was exec'ed")
             seen.clear()
-        tasks = [await root.spawn(program("pause")) for _ in range(20)]
+        tasks = [await root.spawn(pause) for _ in range(20)]
         root.kill_all()
         assert [await task.wait() for task in tasks] == [-9] * 20
     finally:
