@@ -121,7 +121,7 @@ static struct call *new_call(struct aiopip_calls *calls)
 /* ---- Handing out ------------------------------------------------------------------------------ */
 
 /* Whether there is room behind the tail; calls that were taken back need none any more. */
-static bool has_room(struct call_queue *queue, uint32_t ready)
+static bool has_room(struct call_queue *queue, int32_t worker)
 {
     uint64_t tail = atomic_load(&queue->tail);
 
@@ -129,18 +129,20 @@ static bool has_room(struct call_queue *queue, uint32_t ready)
         uint64_t head = atomic_load(&queue->head);
         if (tail - head < queue->room)
             return true;
-        if (atomic_load(&atomic_load(&queue->ring[head % queue->room])->word) == ready)
+        struct call *call = atomic_load(&queue->ring[head % queue->room]);
+        if (atomic_load(&call->word) == call_ready(worker, head))
             return false;
         atomic_compare_exchange_strong(&queue->head, &head, head + 1);
     }
 }
 
 /* Behind the tail; see calls_worker.c for who wakes whom. */
-static void put(struct call_queue *queue, struct call *call, uint32_t ready)
+static void put(struct call_queue *queue, struct call *call, int32_t worker)
 {
     uint64_t tail = atomic_load(&queue->tail);
 
-    atomic_store(&call->word, ready);
+    call->ready = call_ready(worker, tail);
+    atomic_store(&call->word, call->ready);
     atomic_store(&queue->ring[tail % queue->room], call);
     atomic_store(&queue->tail, tail + 1);
 }
@@ -155,18 +157,17 @@ static int64_t push(struct aiopip_calls *calls, int32_t worker, const struct aio
 {
     struct call_worker *target = worker < 0 ? NULL : atomic_load(&calls->workers[worker]);
     struct call_queue *queue = target ? &target->own : &calls->queue;
-    uint32_t ready = call_word(CALL_READY, worker);
 
     if (target && !target->alive)
         return -ESRCH;
-    if (!has_room(queue, ready))
+    if (!has_room(queue, worker))
         return -EAGAIN;
     struct call *call = new_call(calls);
     if (!call)
         return -ENOMEM;
     call->request = *request;
     call->worker = worker;
-    put(queue, call, ready);
+    put(queue, call, worker);
     return call->number;
 }
 
@@ -192,7 +193,7 @@ int aiopip_calls_revoke(aiopip_calls *calls, uint32_t number)
         return -ESRCH;
     pthread_mutex_lock(&calls->lock);
     struct call *call = call_of(calls, number);
-    uint32_t ready = call_word(CALL_READY, call->worker);
+    uint64_t ready = call->ready;
     if (atomic_compare_exchange_strong(&call->word, &ready, call_word(CALL_FREE, -1))) {
         set_free(calls, call);
         result = 0;
@@ -406,7 +407,7 @@ void aiopip_calls_stop_worker(aiopip_calls *calls, int32_t worker)
 static bool bury(struct aiopip_calls *calls, struct call *call, int32_t worker,
                  struct aiopip_call_event *event)
 {
-    uint32_t word = atomic_load(&call->word);
+    uint64_t word = call_word_without_place(atomic_load(&call->word));
 
     *event = (struct aiopip_call_event){.worker = worker, .call = call->number};
     if (word == call_word(CALL_READY, worker) || word == call_word(CALL_TAKEN, worker)) {

@@ -8,9 +8,10 @@
  *       ^                      |                           |                              |
  *       +----revoke (owner)----+-------bury (owner)--------+-----------release (owner)----+
  *
- * The word names the worker, too: of READY the one that it is meant for, or nobody.  So whoever has
- * read an old pointer from a ring, and is late, claims nothing that is another's; it may claim a call
- * that was pushed later, which is as good.  Calls are never unmapped while there are workers.
+ * The word names the worker, too: of READY the one that it is meant for, or nobody, and its place in
+ * that queue.  So whoever has read an old pointer from a ring, and is late, claims nothing, though the
+ * call is used again: who waits longest is taken first.  Calls are never unmapped while there are
+ * workers.
  */
 #ifndef CALLS_H
 #define CALLS_H
@@ -41,7 +42,7 @@ struct call_note {
 };
 
 struct call {
-    _Atomic uint32_t word;        /* state | (worker + 1) << CALL_WORKER_SHIFT */
+    _Atomic uint64_t word;        /* call_word(), call_ready() */
     _Atomic uint32_t taken_back;  /* the worker: it knows that the result is lent no more */
     uint32_t number;              /* the owner, once */
     struct aiopip_parcel request; /* the owner, before READY */
@@ -56,17 +57,29 @@ struct call {
     struct call_note returned; /* before it is on the list of notes */
 
     /* The owner, under its lock. */
+    uint64_t ready; /* the word that it was pushed with */
     int32_t worker; /* who has it, or had it and lives; else -1 */
     bool delivered, released, keeps, returned_before;
     unsigned char room[AIOPIP_RESULT_INLINE]; /* the worker: a small result */
 };
 
 #define CALL_WORKER_SHIFT 4
-#define CALL_STATE_MASK ((1U << CALL_WORKER_SHIFT) - 1)
+#define CALL_PLACE_SHIFT 20
 
-static inline uint32_t call_word(enum call_state state, int32_t worker)
+static inline uint64_t call_word(enum call_state state, int32_t worker)
 {
-    return (uint32_t)state | (uint32_t)(worker + 1) << CALL_WORKER_SHIFT;
+    return (uint64_t)state | (uint64_t)(worker + 1) << CALL_WORKER_SHIFT;
+}
+
+/* READY for a worker, or for any, as what stands there in its queue. */
+static inline uint64_t call_ready(int32_t worker, uint64_t place)
+{
+    return call_word(CALL_READY, worker) | place << CALL_PLACE_SHIFT;
+}
+
+static inline uint64_t call_word_without_place(uint64_t word)
+{
+    return word & ((1UL << CALL_PLACE_SHIFT) - 1);
 }
 
 /* One that pushes, any number that take.  head: who has taken what stands there, or finds it taken,
@@ -117,9 +130,6 @@ struct aiopip_calls {
     uint32_t workers_used, chunks;
     struct call *chunk[CALLS_CHUNKS];
 };
-
-/* Take what a queue has for this worker: NULL when there is nothing. */
-struct call *call_queue_take(struct call_queue *queue, uint32_t ready, int32_t worker);
 
 /* Wake a worker that sleeps, if one does.  self: the worker that does it; NULL: the owner. */
 void calls_wake_one(struct aiopip_calls *calls, struct call_worker *self);

@@ -45,11 +45,11 @@ static struct call *call_of(struct aiopip_calls *calls, uint32_t number)
     return &calls->chunk[number / CALLS_CHUNK][number % CALLS_CHUNK];
 }
 
-struct call *call_queue_take(struct call_queue *queue, uint32_t ready, int32_t worker)
+/* Take what a queue has, that of `target` alone or of all: NULL when there is nothing. */
+static struct call *take_call(struct call_queue *queue, int32_t target, int32_t worker)
 {
     for (;;) {
-        uint64_t head = atomic_load(&queue->head);
-        uint32_t word = ready;
+        uint64_t head = atomic_load(&queue->head), word = call_ready(target, head);
         if (head == atomic_load(&queue->tail))
             return NULL;
         struct call *call = atomic_load(&queue->ring[head % queue->room]);
@@ -200,9 +200,9 @@ static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t wo
     }
     if (atomic_load(&self->stop))
         return AIOPIP_TAKE_STOP;
-    call = call_queue_take(&self->own, call_word(CALL_READY, worker), worker);
+    call = take_call(&self->own, worker, worker);
     if (!call)
-        call = call_queue_take(&calls->queue, call_word(CALL_READY, -1), worker);
+        call = take_call(&calls->queue, AIOPIP_WORKER_ANY, worker);
     if (!call)
         return 0;
     call->started_ns = now_ns();
