@@ -19,6 +19,7 @@
 #include <pthread.h>
 
 #include "aiopip_calls.h"
+#include "kill_points.h"
 #include "shared.h"
 
 #define CALLS_MAGIC 0x534c4c4143504941UL
@@ -144,6 +145,7 @@ static inline void calls_wake(struct aiopip_calls *calls, int32_t worker)
     _Atomic uint32_t *bell = &atomic_load(&calls->workers[worker])->bell;
 
     atomic_fetch_add(bell, 1);
+    KILL_POINT(WAKE_ADDED);
     shared_futex_wake(bell, 1);
 }
 

@@ -53,8 +53,11 @@ static struct call *take_call(struct call_queue *queue, int32_t target, int32_t 
         if (head == atomic_load(&queue->tail))
             return NULL;
         struct call *call = atomic_load(&queue->ring[head % queue->room]);
+        KILL_POINT(TAKE_LOOKED);
         bool ours =
             atomic_compare_exchange_strong(&call->word, &word, call_word(CALL_TAKEN, worker));
+        if (ours)
+            KILL_POINT(TAKE_CLAIMED);
         atomic_compare_exchange_strong(&queue->head, &head, head + 1);
         if (ours)
             return call;
@@ -66,11 +69,15 @@ static bool wake(struct aiopip_calls *calls, struct call_worker *self, int32_t w
 {
     if (self)
         atomic_store(&self->waking, (uint32_t)worker + 1);
+    KILL_POINT(WAKE_SAID);
     bool asleep = shared_take_bit(calls->asleep, (uint32_t)worker);
+    KILL_POINT(WAKE_TAKEN);
     if (asleep)
         calls_wake(calls, worker);
+    KILL_POINT(WAKE_RUNG);
     if (self)
         atomic_store(&self->waking, 0);
+    KILL_POINT(WAKE_OVER);
     return asleep;
 }
 
@@ -106,12 +113,14 @@ static int tell(struct aiopip_calls *calls, struct call_worker *self, struct cal
     do
         note->next = first;
     while (!atomic_compare_exchange_weak(&calls->notes, &first, note));
+    KILL_POINT(TELL_LISTED);
     if (first)
         return 0;
     long result;
     do
         result = sys3(SYS_write, self->event_fd, (long)(uintptr_t)&one, sizeof one);
     while (result == -EINTR);
+    KILL_POINT(TELL_WRITTEN);
     return result < 0 && result != -EAGAIN ? (int)result : 0;
 }
 
@@ -145,6 +154,7 @@ static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t w
     if (!self->spin_ns ||
         !atomic_compare_exchange_strong(&calls->spinner, &nobody, (uint32_t)worker + 1))
         return false;
+    KILL_POINT(SPIN_BEGUN);
     if (++self->waits % SPIN_AFRESH == 0 && self->spin_ns < SPIN_FIRST_NS)
         self->spin_ns = SPIN_FIRST_NS;
     for (uint64_t end = now_ns() + self->spin_ns; !found && now_ns() < end;) {
@@ -157,7 +167,10 @@ static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t w
         self->spin_ns = SPIN_MOST_NS;
     if (self->spin_ns < SPIN_LEAST_NS)
         self->spin_ns = SPIN_LEAST_NS;
+    if (found)
+        KILL_POINT(SPIN_FOUND);
     atomic_store(&calls->spinner, 0);
+    KILL_POINT(SPIN_OVER);
     return found;
 }
 
@@ -170,8 +183,12 @@ static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, i
     if (spin(calls, self, worker))
         return 0;
     shared_set_bit(calls->asleep, (uint32_t)worker);
-    if (!has_something(calls, self))
+    KILL_POINT(SLEEP_SAID);
+    bool something = has_something(calls, self);
+    KILL_POINT(SLEEP_LOOKED);
+    if (!something)
         result = shared_futex_wait(&self->bell, bell, NULL);
+    KILL_POINT(SLEEP_OVER);
     bool woken = !shared_take_bit(calls->asleep, (uint32_t)worker);
     return result == -EINTR && !woken ? -EINTR : 0;
 }
@@ -182,8 +199,10 @@ static struct call *next_released(struct call_worker *self)
     if (!self->to_tell)
         self->to_tell = atomic_exchange(&self->released, NULL);
     struct call *call = self->to_tell;
-    if (call)
+    if (call) {
+        KILL_POINT(RELEASED_TAKEN);
         self->to_tell = atomic_load(&call->next_released);
+    }
     return call;
 }
 
@@ -196,6 +215,7 @@ static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t wo
     if (call) {
         *number = call->number;
         atomic_store(&call->taken_back, 1); /* from here on it is the owner's */
+        KILL_POINT(RELEASED_TOLD);
         return AIOPIP_TAKE_RELEASED;
     }
     if (atomic_load(&self->stop))
@@ -205,7 +225,9 @@ static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t wo
         call = take_call(&calls->queue, AIOPIP_WORKER_ANY, worker);
     if (!call)
         return 0;
+    KILL_POINT(TAKE_PASSED);
     call->started_ns = now_ns();
+    KILL_POINT(TAKE_STARTED);
     *number = call->number;
     *request = call->request;
     return AIOPIP_TAKE_CALL;
@@ -217,11 +239,13 @@ int aiopip_calls_take(aiopip_calls *calls, int32_t worker, uint32_t *number,
     struct call_worker *self = worker_of(calls, worker);
     int taken;
 
+    KILL_POINT(TAKE_ENTERED);
     while ((taken = take(calls, self, worker, number, request)) == 0)
         if (wait_for_more(calls, self, worker) < 0)
             return -EINTR;
     if (!call_queue_is_empty(&calls->queue))
         calls_wake_one(calls, self);
+    KILL_POINT(TAKE_LEAVES);
     return taken;
 }
 
@@ -248,8 +272,10 @@ int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, ui
     call->done.kind = AIOPIP_NEWS_DONE;
     call->done.worker = worker;
     call->ended_ns = now_ns();
+    KILL_POINT(FINISH_FILLED);
     /* Killed behind this line, it has ended all the same: its owner finds it without the note. */
     atomic_store(&call->word, call_word(CALL_DONE, worker));
+    KILL_POINT(FINISH_DONE);
     int error = tell(calls, worker_of(calls, worker), &call->done);
     return error < 0 ? error : (flags & AIOPIP_RESULT_LENDS) != 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  *
- * kill_points.h: the steps of sharing memory, and of locks, at which the tests kill somebody.
+ * kill_points.h: the steps of sharing memory, of locks, and of a pool's workers, at which the tests
+ * kill somebody.
  *
  * Only a build with -Dkill_points=true has them: there the program that is linked provides
  * kill_point(), and what happens at a point is its affair.
@@ -19,11 +20,20 @@
     point(LOCK_TAKEN) point(LOCK_RELEASED) point(SPAWN_CLONED) \
     point(END_MARKED) point(CLOSE_CLOSED) point(CLOSE_TOLD) point(RECLAIM_LOOKED) \
     point(RECLAIM_UNMAPPING) point(RECLAIM_UNMAPPED)
+/* calls_worker.c's, all of which workers come to, and some their owner, too. */
+#define KILL_CALL_POINTS(point) \
+    point(TAKE_ENTERED) point(TAKE_LOOKED) point(TAKE_CLAIMED) point(TAKE_PASSED) \
+    point(TAKE_STARTED) point(TAKE_LEAVES) point(RELEASED_TAKEN) point(RELEASED_TOLD) \
+    point(SPIN_BEGUN) point(SPIN_FOUND) point(SPIN_OVER) \
+    point(SLEEP_SAID) point(SLEEP_LOOKED) point(SLEEP_OVER) \
+    point(WAKE_SAID) point(WAKE_TAKEN) point(WAKE_ADDED) point(WAKE_RUNG) point(WAKE_OVER) \
+    point(FINISH_FILLED) point(FINISH_DONE) point(TELL_LISTED) point(TELL_WRITTEN)
 /* clang-format on */
 
 #define KILL_POINT_NAME(name) KILL_AT_##name,
 enum kill_point {
-    KILL_POINTS(KILL_POINT_NAME) KILL_POINT_COUNT
+    KILL_POINTS(KILL_POINT_NAME) KILL_POINT_COUNT,
+    KILL_CALL_POINTS(KILL_POINT_NAME) KILL_POINTS_END
 };
 #undef KILL_POINT_NAME
 
