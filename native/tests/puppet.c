@@ -91,6 +91,8 @@ static int share(aiopip_peer *peer, struct order *order)
                              &order->hold);
     case PUPPET_AWAIT_IMPORT:
         return await_import(peer, order);
+    case PUPPET_HOLD:
+        return aiopip_hold_memory(peer, order->address, order->bytes, &order->hold);
     case PUPPET_NARROW:
         return aiopip_hold_narrow(order->hold, order->address, order->bytes, &order->hold);
     case PUPPET_CHECK:

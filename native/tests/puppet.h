@@ -24,6 +24,7 @@ enum puppet_call {
     PUPPET_AWAIT_RELEASE, /* the same; a task waits for the first by its bell */
     PUPPET_IMPORT,        /* name of pipid and generation: hold */
     PUPPET_AWAIT_IMPORT,  /* the same; a task waits by its bell */
+    PUPPET_HOLD,          /* [address, address + bytes): hold */
     PUPPET_NARROW,        /* hold to [address, address + bytes): hold */
     PUPPET_CHECK,         /* of hold: [address, address + bytes) */
     PUPPET_RELEASE,       /* hold */
