@@ -79,7 +79,8 @@ AIOPIP_API int aiopip_calls_add_worker(aiopip_calls *calls);
 AIOPIP_API void aiopip_calls_stop_worker(aiopip_calls *calls, int32_t worker);
 
 /* A worker has died: what it had, and what it had said that was not drained, comes as events, up to
- * count of them; its number is free when fewer have come. */
+ * count of them; what it alone was to run comes in the order of its pushing.  Its number is free when
+ * fewer have come. */
 AIOPIP_API int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker,
                                         struct aiopip_call_event *events, int count);
 

@@ -403,17 +403,37 @@ void aiopip_calls_stop_worker(aiopip_calls *calls, int32_t worker)
     wake_if_asleep(calls, worker);
 }
 
-/* What becomes of a call whose worker is dead: whether there is something to tell. */
+/* What was for a dead worker alone, in its order. */
+static int bury_queue(struct aiopip_calls *calls, int32_t worker, struct aiopip_call_event *events,
+                      int count)
+{
+    struct call_queue *queue = &atomic_load(&calls->workers[worker])->own;
+    uint64_t place = atomic_load(&queue->head);
+    int found = 0;
+
+    for (; found < count && place != atomic_load(&queue->tail); place++) {
+        struct call *call = atomic_load(&queue->ring[place % queue->room]);
+        if (atomic_load(&call->word) != call_ready(worker, place))
+            continue;
+        events[found++] = (struct aiopip_call_event){
+            .kind = AIOPIP_NEWS_UNTAKEN, .worker = worker, .call = call->number};
+        set_free(calls, call);
+    }
+    atomic_store(&queue->head, place);
+    return found;
+}
+
+/* What becomes of a call that a dead worker had: whether there is something to tell. */
 static bool bury(struct aiopip_calls *calls, struct call *call, int32_t worker,
                  struct aiopip_call_event *event)
 {
-    uint64_t word = call_word_without_place(atomic_load(&call->word));
+    uint64_t word = atomic_load(&call->word);
 
-    *event = (struct aiopip_call_event){.worker = worker, .call = call->number};
-    if (word == call_word(CALL_READY, worker) || word == call_word(CALL_TAKEN, worker)) {
-        event->kind =
-            word == call_word(CALL_TAKEN, worker) ? AIOPIP_NEWS_LOST : AIOPIP_NEWS_UNTAKEN;
-        event->started_ns = call->started_ns;
+    if (word == call_word(CALL_TAKEN, worker)) {
+        *event = (struct aiopip_call_event){.kind = AIOPIP_NEWS_LOST,
+                                            .worker = worker,
+                                            .call = call->number,
+                                            .started_ns = call->started_ns};
         set_free(calls, call);
         return true;
     }
@@ -462,6 +482,7 @@ int aiopip_calls_bury_worker(aiopip_calls *calls, int32_t worker, struct aiopip_
     shared_take_bit(calls->asleep, (uint32_t)worker);
     pthread_mutex_lock(&calls->lock);
     int found = bury_notes(calls, worker, events, count);
+    found += bury_queue(calls, worker, events + found, count - found);
     for (uint32_t i = 0; i < calls->chunks * CALLS_CHUNK && found < count;) {
         bool told = bury(calls, call_of(calls, i), worker, &events[found]);
         found += told;

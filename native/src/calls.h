@@ -78,11 +78,6 @@ static inline uint64_t call_ready(int32_t worker, uint64_t place)
     return call_word(CALL_READY, worker) | place << CALL_PLACE_SHIFT;
 }
 
-static inline uint64_t call_word_without_place(uint64_t word)
-{
-    return word & ((1UL << CALL_PLACE_SHIFT) - 1);
-}
-
 /* One that pushes, any number that take.  head: who has taken what stands there, or finds it taken,
  * counts up; so it may lag behind one that was killed in between, and the next one helps.  Neither
  * ever comes round again: who was stopped for days counts up nothing that is another's. */

@@ -346,8 +346,8 @@ static void test_burying_tells_what_is_left(void)
         if (drained < 3)
             bury_one(0, AIOPIP_NEWS_RETURNED, numbers[0]);
         bury_one(0, AIOPIP_NEWS_DONE, numbers[1]);
-        bury_one(0, numbers[2] < numbers[3] ? AIOPIP_NEWS_LOST : AIOPIP_NEWS_UNTAKEN, numbers[2]);
         bury_one(0, AIOPIP_NEWS_UNTAKEN, numbers[3]);
+        bury_one(0, AIOPIP_NEWS_LOST, numbers[2]);
         aiopip_calls_release(calls, numbers[0]);
         bury(0);
         aiopip_calls_release(calls, numbers[1]);
@@ -358,6 +358,19 @@ static void test_burying_tells_what_is_left(void)
         bury(0);
         end();
     }
+}
+
+/* That they can be handed to another one as they were, whatever blocks they have. */
+static void test_untaken_calls_come_in_their_order(void)
+{
+    begin(1);
+    uint32_t first = push(0, 0), second = push(0, 1);
+    CHECK_EQUAL(aiopip_calls_revoke(calls, first), 0);
+    CHECK_EQUAL(push(0, 2), first);
+    bury_one(0, AIOPIP_NEWS_UNTAKEN, second);
+    bury_one(0, AIOPIP_NEWS_UNTAKEN, first);
+    bury(0);
+    end();
 }
 
 /* What it has lent is its successor's in no way. */
@@ -605,6 +618,7 @@ int main(void)
     RUN(test_number_is_used_again_when_nobody_has_it);
     RUN(test_arguments_may_be_returned_first);
     RUN(test_burying_tells_what_is_left);
+    RUN(test_untaken_calls_come_in_their_order);
     RUN(test_number_of_a_worker_is_used_again);
     RUN(test_child_by_fork_leaves_it_alone);
     RUN(test_who_leaves_wakes_the_next_one);
