@@ -17,6 +17,7 @@
 #define CALLS_H
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include "aiopip_calls.h"
 #include "kill_points.h"
@@ -127,8 +128,22 @@ struct aiopip_calls {
     struct call *chunk[CALLS_CHUNKS];
 };
 
+/* Nobody has a call any more.  The owner, under its lock. */
+void calls_set_free(struct aiopip_calls *calls, struct call *call);
+
 /* Wake a worker that sleeps, if one does.  self: the worker that does it; NULL: the owner. */
 void calls_wake_one(struct aiopip_calls *calls, struct call_worker *self);
+
+/* Whether this is the owner, not a child of its by fork. */
+static inline bool calls_is_ours(const struct aiopip_calls *calls)
+{
+    return calls->pid == getpid();
+}
+
+static inline struct call *calls_at(struct aiopip_calls *calls, uint32_t number)
+{
+    return &calls->chunk[number / CALLS_CHUNK][number % CALLS_CHUNK];
+}
 
 static inline bool call_queue_is_empty(const struct call_queue *queue)
 {
@@ -142,6 +157,12 @@ static inline void calls_wake(struct aiopip_calls *calls, int32_t worker)
     atomic_fetch_add(bell, 1);
     KILL_POINT(WAKE_ADDED);
     shared_futex_wake(bell, 1);
+}
+
+static inline void calls_wake_if_asleep(struct aiopip_calls *calls, int32_t worker)
+{
+    if (shared_take_bit(calls->asleep, (uint32_t)worker))
+        calls_wake(calls, worker);
 }
 
 #endif

@@ -40,11 +40,6 @@ static struct call_worker *worker_of(struct aiopip_calls *calls, int32_t worker)
     return atomic_load(&calls->workers[worker]);
 }
 
-static struct call *call_of(struct aiopip_calls *calls, uint32_t number)
-{
-    return &calls->chunk[number / CALLS_CHUNK][number % CALLS_CHUNK];
-}
-
 /* Take what a queue has, that of `target` alone or of all: NULL when there is nothing. */
 static struct call *take_call(struct call_queue *queue, int32_t target, int32_t worker)
 {
@@ -254,7 +249,7 @@ int aiopip_calls_take(aiopip_calls *calls, int32_t worker, uint32_t *number,
 int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, uint32_t flags,
                         const struct aiopip_parcel *result)
 {
-    struct call *call = call_of(calls, number);
+    struct call *call = calls_at(calls, number);
     size_t data_bytes = result->data_bytes, table_bytes = result->table_bytes;
 
     call->result = *result;
@@ -282,7 +277,7 @@ int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, ui
 
 int aiopip_calls_return(aiopip_calls *calls, int32_t worker, uint32_t number)
 {
-    struct call *call = call_of(calls, number);
+    struct call *call = calls_at(calls, number);
 
     call->returned.kind = AIOPIP_NEWS_RETURNED;
     call->returned.worker = worker;
