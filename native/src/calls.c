@@ -189,9 +189,9 @@ int aiopip_calls_revoke(aiopip_calls *calls, uint32_t number)
 
 int aiopip_calls_taker(aiopip_calls *calls, uint32_t number)
 {
-    uint32_t word = atomic_load(&call_of(calls, number)->word);
+    uint64_t word = atomic_load(&calls_at(calls, number)->word);
 
-    return (word & CALL_STATE_MASK) == CALL_TAKEN ? (int)(word >> CALL_WORKER_SHIFT) - 1 : -EAGAIN;
+    return call_state(word) == CALL_TAKEN ? (int)(word >> CALL_WORKER_SHIFT) - 1 : -EAGAIN;
 }
 
 /* ---- Workers ---------------------------------------------------------------------------------- */

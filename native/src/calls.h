@@ -73,6 +73,11 @@ static inline uint64_t call_word(enum call_state state, int32_t worker)
     return (uint64_t)state | (uint64_t)(worker + 1) << CALL_WORKER_SHIFT;
 }
 
+static inline enum call_state call_state(uint64_t word)
+{
+    return (enum call_state)(word & ((1U << CALL_WORKER_SHIFT) - 1));
+}
+
 /* READY for a worker, or for any, as what stands there in its queue. */
 static inline uint64_t call_ready(int32_t worker, uint64_t place)
 {
