@@ -1,11 +1,13 @@
-"""How fast aiopip starts processes, beside all others that do: `python -m bench --help`.
+"""How fast aiopip starts processes and calls workers, beside all others: `python -m bench --help`.
 
     __main__    the command line
-    catalogue   what is measured with whom, how often
+    catalogue   what is measured with whom, how often; pool_catalogue: of pools of workers
+    case        an entry of it
     runner      rounds of fresh processes, in turn
     worker      such a process: one quantity with one peer
     quantities  what is measured, a module each
-    peers       ways to start a process, a module each
+    peers       ways to start a process or to have a worker called, a module each
+    calls       what workers are made to call; gate: how they report that they are ready
     programs    what they start, and the peers that are written in C
     results     what comes out: medians, ratios, JSON
     goals       what is to be reached

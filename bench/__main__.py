@@ -1,7 +1,8 @@
-"""Measure aiopip beside all others that start processes.
+"""Measure aiopip beside all others that start processes, or have them in a pool.
 
     python -m bench                                        all, in less than ten minutes
     python -m bench spawn exit --peers aiopip,asyncio      some
+    python -m bench pool                                   what there is of pools of workers
     python -m bench --quick                                a tenth of it, for development
     python -m bench --list                                 what there is
     python -m bench --write                                write the last run into the documents
@@ -17,10 +18,14 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import documents, machine, report, results, runner
-from bench.catalogue import CASES, Case, chosen
+from bench.catalogue import CASES, chosen
 from bench.peers import ABOUT
+
+if TYPE_CHECKING:
+    from bench.case import Case
 
 
 def main() -> int:
@@ -28,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("cases", nargs="*", help="quantities or cases; all by default")
+    parser.add_argument("cases", nargs="*", help="cases, quantities or groups; all by default")
     parser.add_argument("--peers", help="names, with commas; all by default")
     parser.add_argument("--rounds", type=int, help="how many processes each peer gets")
     parser.add_argument("--count", type=int, help="how many samples each process takes")

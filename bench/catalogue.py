@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
+from bench import pool_catalogue
+from bench.case import Case
 from bench.params import Params
 
 if TYPE_CHECKING:
@@ -14,39 +15,6 @@ LOOPS = ("asyncio", "asyncio-threaded", "uvloop", "anyio", "trio")
 OURS = ("aiopip", "aiopip-uvloop", "aiopip-trio")
 PYTHON = (*OURS, *LOOPS, "popen", "posix_spawn")
 """All peers in Python."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """Peers that are compared in one thing.
-
-    Attributes:
-        name: QUANTITY or QUANTITY/VARIANT.
-        about: what is done, in a few words, for tables.
-        measure: the one of the quantity's measures that tables show.
-        params: how each process measures.
-        peers: who is compared, in the tables' order.
-        rounds: how many processes each peer gets.
-    """
-
-    name: str
-    about: str
-    measure: str
-    params: Params
-    peers: tuple[str, ...]
-    rounds: int = 5
-
-    @property
-    def quantity(self) -> str:
-        """What is measured: a module of `bench.quantities`."""
-        return self.name.partition("/")[0]
-
-    def quick(self) -> Case:
-        """The same with a tenth of the effort, for development."""
-        fewer = dataclasses.replace(
-            self.params, count=max(2, self.params.count // 10), warm=max(1, self.params.warm // 5)
-        )
-        return dataclasses.replace(self, params=fewer, rounds=1)
 
 
 def _spawn() -> Iterable[Case]:
@@ -168,19 +136,20 @@ CASES = {
     for case in (
         *(*_spawn(), *_throughput(), *_exit()),
         *(*_sleeping(), *_alive(), *_import(), *_sections()),
+        *pool_catalogue.cases(),
     )
 }
 
 
 def chosen(names: list[str]) -> list[Case]:
-    """The cases that are named, by themselves or by their quantity; all for no name.
+    """The cases that are named, by themselves, their quantity or its group; all for no name.
 
     Raises:
         ValueError: a name is of none.
     """
-    quantities = {case.quantity for case in CASES.values()}
-    if unknown := set(names) - quantities - CASES.keys():
-        known = ", ".join(sorted(quantities | CASES.keys()))
-        raise ValueError(f"no case {', '.join(sorted(unknown))}; there are {known}")
-    wanted = set(names) or quantities
-    return [case for case in CASES.values() if {case.name, case.quantity} & wanted]
+    known = {name for case in CASES.values() for name in case.names}
+    if unknown := set(names) - known:
+        there = ", ".join(sorted(known))
+        raise ValueError(f"no case {', '.join(sorted(unknown))}; there are {there}")
+    wanted = set(names) or known
+    return [case for case in CASES.values() if case.names & wanted]

@@ -6,9 +6,12 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from bench.catalogue import ALIVE, IN_FLIGHT
+from bench.peers import ABOUT
+from bench.pool_catalogue import ARRAY_MIB, CHUNKS
+from bench.pool_catalogue import OURS as POOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from bench.results import Results
 
@@ -54,8 +57,10 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
 
 
-def _ratio(case: str, theirs: str, measure: str = "us") -> Callable[[Results], float | None]:
-    return lambda results: results.ratio(case, measure, OURS, theirs)
+def _ratio(
+    case: str, theirs: str, measure: str = "us", ours: str = OURS
+) -> Callable[[Results], float | None]:
+    return lambda results: results.ratio(case, measure, ours, theirs)
 
 
 def _best_rate(theirs: str) -> Callable[[Results], float | None]:
@@ -108,6 +113,44 @@ def _section(results: Results) -> float | None:
     return None if found is None else found.p99
 
 
+def _beyond_nothing(pool: str) -> Callable[[Results], float | None]:
+    """What a call with arrays takes more than one that does nothing, in milliseconds."""
+    case = f"pool-array/{ARRAY_MIB[-1]}"
+
+    def value(results: Results) -> float | None:
+        array, nothing = (results.median(case, pool, name) for name in ("us", "nothing_us"))
+        return None if array is None or nothing is None else (array - nothing) / 1000
+
+    return value
+
+
+def _of_pools() -> Iterable[Goal]:
+    """Of each of our pools what it is meant for."""
+    stock, pool, executor = "process-pool", *POOLS
+    yield Goal(
+        "a call awaited, of ProcessPoolExecutor's", 0.3, _ratio("pool-call", stock, ours=pool)
+    )
+    yield Goal("a call awaited, of to_thread's", 1.2, _ratio("pool-call", "to_thread", ours=pool))
+    yield Goal(
+        "a call without a loop, of ProcessPoolExecutor's",
+        0.4,
+        _ratio("pool-submit", stock, ours=executor),
+    )
+    for ours in POOLS:
+        about = f"{ABOUT[ours]}: 1 GiB in and 1 GiB out, beyond the call"
+        yield Goal(about, 1, _beyond_nothing(ours), unit=" ms")
+    for chunk in CHUNKS:
+        for ours in POOLS:
+            about = f"{ABOUT[ours]}: calls a second by map, {chunk} at a time"
+            rate = _ratio(f"pool-map/{chunk}", stock, "per_s", ours)
+            yield Goal(f"{about}, of ProcessPoolExecutor's", 3, rate, True)
+    for ours in POOLS:
+        about = f"{ABOUT[ours]}: 8 workers ready, of 8 x `python -c pass`"
+        yield Goal(about, 1.15, _ratio("pool-start", "bare", "ms", ours))
+    memory = _ratio("pool-memory", "bare", "private_kib", pool)
+    yield Goal("a worker's private memory with NumPy, of a process's", 1.0, memory)
+
+
 GOALS = (
     Goal("spawn to exit awaited, of asyncio's", 0.40, _ratio("spawn/zero", "asyncio")),
     Goal("spawn to exit awaited, of uvloop's", 0.13, _ratio("spawn/zero", "uvloop")),
@@ -123,4 +166,5 @@ GOALS = (
     Goal("1,000 sleeping, descriptors in the loop", 1, _median("sleeping", "loop_descriptors")),
     Goal("1,000 sleeping, native threads", 2, _median("sleeping", "threads")),
     Goal("longest section on the loop's thread, p99", 200, _section, unit=" us"),
+    *_of_pools(),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 Facts = dict[str, str]
 
-PACKAGES = ("aiopip", "anyio", "trio", "uvloop", "numpy")
+PACKAGES = ("aiopip", "anyio", "trio", "uvloop", "numpy", "loky")
 
 
 def facts() -> Facts:
@@ -50,5 +50,5 @@ def sentence(machine: Facts) -> str:
     return (
         f"{machine['processor']}, {machine['memory']}, Linux {machine['kernel']}, "
         f"{machine['libc']}, Python {machine['python']}, uvloop {machine['uvloop']}, "
-        f"anyio {machine['anyio']}, trio {machine['trio']}"
+        f"anyio {machine['anyio']}, trio {machine['trio']}, loky {machine['loky']}"
     )

@@ -20,6 +20,8 @@ class Params:
         resident_bytes: memory that the parent has touched beforehand.
         alive: how many others sleep meanwhile.
         size_bytes: of the array.
+        workers: how many a pool has.
+        chunk: how many calls are handed over at a time.
     """
 
     program: tuple[str, ...] = ("zero",)
@@ -29,3 +31,5 @@ class Params:
     resident_bytes: int = 0
     alive: int = 0
     size_bytes: int = 0
+    workers: int = 1
+    chunk: int = 1

@@ -11,12 +11,12 @@ from bench.peers import ABOUT
 from bench.results import ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bench.results import Results
 
 SHORT_PEERS = ("aiopip", "asyncio", "uvloop", "anyio", "trio", "c")
-"""The columns of the README's table."""
+"""The columns of the README's table of processes."""
 
 SHORT_ROWS = {
     ("spawn/zero", "us"): "spawn to exit awaited, `return 0`",
@@ -30,6 +30,24 @@ SHORT_ROWS = {
     ("sections", "longest_us"): "longest time that the loop stands still",
 }
 """Its rows, by case and measure."""
+
+POOL_PEERS = (
+    *("pool", "executor", "process-pool", "process-pool-spawn", "mp-pool", "loky"),
+    *("to_process", "to_thread", "interpreters", "bare"),
+)
+"""The columns of its table of pools; none that has not been measured."""
+
+POOL_ROWS = {
+    ("pool-call", "us"): "a call that does nothing, awaited",
+    ("pool-submit", "us"): "the same without a loop",
+    ("pool-array/64", "us"): "64 MiB in, 64 MiB out",
+    ("pool-array/1024", "us"): "1 GiB in, 1 GiB out",
+    ("pool-map/1", "per_s"): "100,000 calls by `map`",
+    ("pool-map/100", "per_s"): "the same, 100 at a time",
+    ("pool-start", "ms"): "8 workers ready; 8 x `python -c pass`",
+    ("pool-memory", "private_kib"): "private memory, with NumPy",
+}
+"""Its rows."""
 
 CONTROLS = {
     "control_us": "a bare clone in as many mappings",
@@ -104,19 +122,26 @@ def goals(results: Results) -> list[str]:
 
 
 def short(results: Results) -> str:
-    """The README's table."""
+    """The README's tables: of processes, and of pools of workers."""
+    measured = {peer for peers in results.cases.values() for peer in peers}
+    pools = [peer for peer in POOL_PEERS if peer in measured]
+    tables = (_medians(results, SHORT_ROWS, SHORT_PEERS), _medians(results, POOL_ROWS, pools))
+    return "\n\n".join(filter(None, (*tables, f"{machine.sentence(results.machine)}.")))
+
+
+def _medians(results: Results, chosen: Mapping[tuple[str, str], str], peers: Sequence[str]) -> str:
+    """A table of medians: a row a case and measure, a column a peer."""
     rows = []
-    for (case, measure), about in SHORT_ROWS.items():
-        values = [results.median(case, peer, measure) for peer in SHORT_PEERS]
+    for (case, measure), about in chosen.items():
+        values = [results.median(case, peer, measure) for peer in peers]
         cells = ["" if value is None else number(value, measure) for value in values]
         if any(cells):
             rows.append((about, *cells))
-    heads = ("median", *(ABOUT[peer] for peer in SHORT_PEERS))
-    return f"{table(heads, rows)}\n\n{machine.sentence(results.machine)}."
+    return table(("median", *(ABOUT[peer] for peer in peers)), rows) if rows else ""
 
 
 def page(results: Results) -> str:
-    """What docs/performance.md shows: the short table, the goals, and what has a variable."""
+    """What docs/performance.md shows: the short tables, the goals, and what has a variable."""
     parts = [short(results)]
     if verdicts := goals(results):
         parts.append("\n".join(f"- {line}" for line in verdicts[0].splitlines()))

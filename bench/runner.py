@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -18,13 +19,16 @@ from bench.quantities import COMMANDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.catalogue import Case
+    from bench.case import Case
     from bench.params import Samples
 
 Rounds = dict[str, list["Samples"]]
 """By peer, what its processes have measured, in the order of the rounds."""
 
 TIMEOUT_S = 240
+
+WORKER = "import sys; from bench.worker import main; main(*sys.argv[1:])"
+"""Not `-m bench.worker`: workers of pools would import that module anew as their `__main__`."""
 
 
 class Failed(Exception):
@@ -57,10 +61,15 @@ def run_one(case: Case, peer: str) -> Samples:
         line = COMMANDS[case.quantity](peer, case.params)
     else:
         params = json.dumps(dataclasses.asdict(case.params))
-        line = [sys.executable, "-m", "bench.worker", case.quantity, peer, params]
+        line = [sys.executable, "-c", WORKER, case.quantity, peer, params]
     try:
         done = subprocess.run(
-            line, cwd=CHECKOUT, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=False
+            line,
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=_environment(),
         )
     except subprocess.TimeoutExpired:
         raise Failed(f"{case.name} with {peer} took longer than {TIMEOUT_S} s: {line}") from None
@@ -68,6 +77,11 @@ def run_one(case: Case, peer: str) -> Samples:
         raise Failed(f"{case.name} with {peer} exited with {done.returncode}: {line}")
     samples: Samples = json.loads(done.stdout)
     return samples
+
+
+def _environment() -> dict[str, str]:
+    """This one, where what is imported is compiled once and for all."""
+    return {name: os.environ[name] for name in os.environ if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def missing(peer: str) -> str:

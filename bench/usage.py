@@ -73,3 +73,13 @@ def proportional_kib(pid: int | str = "self") -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1])
     raise ValueError(f"/proc/{pid}/smaps_rollup has no Pss")
+
+
+def private_kib(pid: int | str = "self") -> int:
+    """What of a process's memory no other has, and no file."""
+    kib = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        name, *fields = line.split()
+        if name in {"Private_Dirty:", "Swap:"}:
+            kib += int(fields[0])
+    return kib

@@ -1,6 +1,6 @@
 """A fresh process that measures one quantity with one peer.
 
-    python -m bench.worker QUANTITY PEER PARAMS
+    python -c "import sys; from bench.worker import main; main(*sys.argv[1:])" QUANTITY PEER PARAMS
 
 PARAMS are those of `Params`, as JSON; so is what it prints, `Samples`.
 """
@@ -8,7 +8,6 @@ PARAMS are those of `Params`, as JSON; so is what it prints, `Samples`.
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 
 import anyio
@@ -24,7 +23,3 @@ def main(quantity: str, name: str, params: str) -> None:
     measure = partial(QUANTITIES[quantity].measure, peer, Params(**json.loads(params)))
     samples = anyio.run(measure, backend=peer.backend, backend_options=peer.options)
     print(json.dumps(samples))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -6,9 +6,29 @@ from bench.peers.base import Child, Giver, Peer, Starter
 from bench.peers.blocking import Popen, PosixSpawn
 from bench.peers.givers import OursGives, Pipe, SharedMemory
 from bench.peers.loops import Anyio, Asyncio, AsyncioThreaded, Trio, Uvloop
+from bench.peers.other_pools import Bare, MpPool, ToProcess, ToThread
+from bench.peers.our_pools import OursExecutor, OursPool
 from bench.peers.ours import Ours, OursOnTrio, OursOnUvloop
+from bench.peers.pools import (
+    BlockingPool,
+    Interpreters,
+    Loky,
+    Pool,
+    ProcessPool,
+    ProcessPoolBySpawn,
+)
 
-__all__ = ["ABOUT", "IN_C", "PEERS", "Child", "Giver", "Peer", "Starter"]
+__all__ = [
+    "ABOUT",
+    "IN_C",
+    "PEERS",
+    "BlockingPool",
+    "Child",
+    "Giver",
+    "Peer",
+    "Pool",
+    "Starter",
+]
 
 PEERS: dict[str, type[Peer]] = {
     peer.name: peer
@@ -17,6 +37,8 @@ PEERS: dict[str, type[Peer]] = {
         *(Asyncio, AsyncioThreaded, Uvloop, Anyio, Trio),
         *(Popen, PosixSpawn),
         *(OursGives, SharedMemory, Pipe),
+        *(OursPool, OursExecutor),
+        *(ProcessPool, ProcessPoolBySpawn, MpPool, Loky, ToProcess, ToThread, Interpreters, Bare),
     )
 }
 

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench.quantities import alive, exits, imports, sections, sleeping, spawn, throughput
+from bench.quantities import (
+    alive,
+    exits,
+    imports,
+    pool_array,
+    pool_call,
+    pool_map,
+    pool_memory,
+    pool_start,
+    pool_submit,
+    sections,
+    sleeping,
+    spawn,
+    throughput,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +43,12 @@ QUANTITIES: dict[str, Quantity] = {
     "alive": alive,
     "import": imports,
     "sections": sections,
+    "pool-call": pool_call,
+    "pool-submit": pool_submit,
+    "pool-array": pool_array,
+    "pool-map": pool_map,
+    "pool-start": pool_start,
+    "pool-memory": pool_memory,
 }
 
 COMMANDS: dict[str, Callable[[str, Params], list[str]]] = {

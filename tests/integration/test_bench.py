@@ -16,17 +16,35 @@ CHECKOUT = Path(__file__).parents[2]
 
 LOOPS = ("asyncio", "asyncio-threaded", "uvloop", "anyio", "trio")
 GIVERS = ("import", "shared_memory", "pipe")
-PEERS = ("aiopip", "aiopip-uvloop", "aiopip-trio", *LOOPS, "popen", "posix_spawn", *GIVERS)
+STARTERS = ("aiopip", "aiopip-uvloop", "aiopip-trio", *LOOPS, "popen", "posix_spawn")
+POOLS = {
+    "pool": 5,
+    "executor": 5,
+    "process-pool": 6,
+    "process-pool-spawn": 2,
+    "mp-pool": 6,
+    "loky": 6,
+    "to_process": 4,
+    "to_thread": 2,
+    "interpreters": 4,
+    "bare": 2,
+}
+"""How many quantities are measured of each."""
+
+PEERS = (*STARTERS, *GIVERS, *POOLS)
 IN_C = ("c", "floor")
 
 MEASURED_IN_C = ("spawn/zero", "throughput/32", "exit", "sleeping", "alive/0")
 
 EVERY_QUANTITY = """
 import json, sys
-from bench import catalogue, worker
+from bench import catalogue, runner, worker
+if reason := runner.missing(sys.argv[1]):
+    raise SystemExit(print("missing:", reason))
 cases = {case.quantity for case in catalogue.CASES.values() if sys.argv[1] in case.peers}
 for quantity in sorted(cases):
     params = {"count": 2, "warm": 1, "in_flight": 2, "alive": 2, "size_bytes": 8000}
+    params |= {"workers": 2, "chunk": 2}
     if quantity == "sleeping":
         params["program"] = ["sleep"]
     worker.main(quantity, sys.argv[1], json.dumps(params))
@@ -60,9 +78,11 @@ def sane(measure: str, samples: list[Any]) -> bool:
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_peer_measures_each_quantity(peer: str) -> None:
-    lines = run("-c", EVERY_QUANTITY, peer).splitlines()
-    measured: list[dict[str, list[float]]] = [json.loads(line) for line in lines]
-    assert len(measured) >= (1 if peer in GIVERS else 4)
+    printed = run("-c", EVERY_QUANTITY, peer)
+    if printed.startswith("missing:"):
+        pytest.skip(printed.strip())
+    measured: list[dict[str, list[float]]] = [json.loads(line) for line in printed.splitlines()]
+    assert len(measured) >= POOLS.get(peer, 1 if peer in GIVERS else 4)
     for samples in measured:
         assert samples
         assert all(1 <= len(numbers) <= 2 for numbers in samples.values())
@@ -93,6 +113,22 @@ def test_what_fails_is_named_and_loses_nothing_else(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("with c exited with 2") == 2
     assert len(json.loads(file.read_text())["failed"]) == 2
+
+
+def test_pools_are_measured_side_by_side(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    cases = ("pool-submit", "pool-map/100", "pool-start")
+    options = ("--peers", "executor,process-pool,bare", "--quick", "--count", "500")
+    printed = run("-m", "bench", *cases, *options, "--json", str(file))
+    results: dict[str, Any] = json.loads(file.read_text())
+    assert {case: set(peers) for case, peers in results["cases"].items()} == {
+        "pool-submit": {"executor", "process-pool"},
+        "pool-map/100": {"executor", "process-pool"},
+        "pool-start": {"executor", "process-pool", "bare"},
+    }
+    assert "aiopip.PoolExecutor: calls a second by map, 100 at a time" in printed
+    assert "aiopip.PoolExecutor: 8 workers ready" in printed
+    assert re.search(r"^\| median +\| aiopip.PoolExecutor \| ProcessPool", printed, re.MULTILINE)
 
 
 def test_list_names_the_peers() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
 import pytest
 
 if TYPE_CHECKING:
@@ -24,15 +26,19 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(**medians: list[float]) -> Results:
     """Results in which peers have measured `spawn/zero`, a sample a round."""
-    from bench.results import Results
-
-    machine = dict.fromkeys(
-        ("processor", "memory", "kernel", "libc", "python", "load", "uvloop", "anyio", "trio"), "?"
-    )
-    results = Results(machine, "2026-01-01T00:00:00+00:00")
+    results = empty()
     rounds = {peer: [{"us": [value]} for value in values] for peer, values in medians.items()}
     results.add("spawn/zero", rounds)
     return results
+
+
+def empty() -> Results:
+    """Results of no case."""
+    from bench.results import Results
+
+    facts = ("processor", "memory", "kernel", "libc", "python", "load")
+    packages = ("uvloop", "anyio", "trio", "loky")
+    return Results(dict.fromkeys((*facts, *packages), "?"), "2026-01-01T00:00:00+00:00")
 
 
 def test_summary_is_of_all_rounds() -> None:
@@ -123,6 +129,57 @@ def test_table_is_written_between_the_markers(tmp_path: Path) -> None:
     assert text.count("50 us") == text.count("100 us") == 1
 
 
+def test_pools_have_a_table_of_their_own_without_those_that_are_missing() -> None:
+    from bench import report
+
+    results = empty()
+    results.add("pool-call", {"pool": [{"us": [20.0]}], "to_thread": [{"us": [40.0]}]})
+    head, _, row, *rest = report.short(results).splitlines()
+    assert head.replace(" ", "") == "|median|aiopippool|asyncio.to_thread|"
+    assert "20 us" in row
+    assert "40 us" in row
+    assert not rest[0]
+
+
+def test_goals_of_pools_are_measured_against_the_stock_ones() -> None:
+    from bench import report
+
+    results = empty()
+    results.add("pool-call", {"pool": [{"us": [20.0]}], "process-pool": [{"us": [80.0]}]})
+    results.add("pool-map/1", {"executor": [{"per_s": [8.0]}], "process-pool": [{"per_s": [4.0]}]})
+    results.add("pool-array/1024", {"executor": [{"us": [1600.0], "nothing_us": [100.0]}]})
+    assert "\n".join(report.goals(results)).splitlines() == [
+        "a call awaited, of ProcessPoolExecutor's: 0.25 (goal <= 0.30): met",
+        (
+            "aiopip.PoolExecutor: 1 GiB in and 1 GiB out, beyond the call: "
+            "1.50 ms (goal <= 1.00 ms): missed by 50%"
+        ),
+        (
+            "aiopip.PoolExecutor: calls a second by map, 1 at a time, of ProcessPoolExecutor's: "
+            "2.00 (goal >= 3.00): missed by 33%"
+        ),
+    ]
+
+
+async def test_gate_holds_calls_until_it_is_opened() -> None:
+    from bench.gate import gate
+
+    passed: list[int] = []
+
+    async def call() -> None:
+        await anyio.to_thread.run_sync(exec, held.code, {})
+        passed.append(1)
+
+    with gate() as held:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(call)
+            await held.reported(3)
+            assert not passed
+            held.open()
+    assert len(passed) == 3
+
+
 def test_file_without_markers_is_left_alone(tmp_path: Path) -> None:
     from bench import documents
 
@@ -138,6 +195,8 @@ def test_cases_are_chosen_by_quantity_or_name() -> None:
 
     assert {case.quantity for case in chosen(["spawn"])} == {"spawn"}
     assert [case.name for case in chosen(["spawn/true"])] == ["spawn/true"]
+    pools = {case.name for case in chosen(["pool"])}
+    assert pools == {name for name in CASES if name.startswith("pool-")}
     assert chosen([]) == list(CASES.values())
     with pytest.raises(ValueError, match=r"no case nothing; there are .*spawn/zero"):
         chosen(["nothing"])
