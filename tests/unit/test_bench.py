@@ -161,6 +161,16 @@ def test_goals_of_pools_are_measured_against_the_stock_ones() -> None:
     ]
 
 
+def test_what_measures_writes_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import runner
+
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("LEFT_AS_IT_IS", "1")
+    environment = runner._environment()
+    assert "PYTHONDONTWRITEBYTECODE" not in environment
+    assert environment["LEFT_AS_IT_IS"] == "1"
+
+
 async def test_gate_holds_calls_until_it_is_opened() -> None:
     from bench.gate import gate
 
