@@ -78,14 +78,18 @@ class Interpreters(ABC):
             InvalidArgumentError: one of these is out of its range.
             NotPicklableError: `initializer` or `initargs` does not pickle.
             NotExecutableError: this Python has no interpreter of its own.
+            NotPermittedError: the program's main module is being imported by a worker, and does not
+                ask for its `__name__`.
             ClosedError: the Root is closed.
 
         Thread safety: loop thread only.
 
         Source: `concurrent.futures.ProcessPoolExecutor`
         """
+        from aiopip._main_module import check_not_importing
         from aiopip._pool import Pool
 
+        check_not_importing()
         return Pool(
             self._workplace(),
             workers=workers,

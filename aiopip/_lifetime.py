@@ -24,6 +24,7 @@ from aiopip._errors import (
 )
 from aiopip._ffi import Client, open_client
 from aiopip._loop import running_loop
+from aiopip._main_module import check_not_importing
 from aiopip._peers import set_root_peer
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def _open_error(number: int) -> Exception:
     if number == errno.ESRCH:
         return ForkedError()
     if number == errno.EPERM:
+        check_not_importing()
         return NotPermittedError("this process is a task itself: it cannot have a Root of its own")
     why = {
         errno.ENOSYS: "; the kernel has no pidfd, or a sandbox forbids it",

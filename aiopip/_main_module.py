@@ -16,6 +16,28 @@ if TYPE_CHECKING:
 NAME = "__mp_main__"
 
 
+class _Now:
+    """What this process is about."""
+
+    importing = False
+
+
+def check_not_importing() -> None:
+    """Refuse what a main module must not do when a worker imports it.
+
+    Raises:
+        NotPermittedError: it is just being imported.
+    """
+    if _Now.importing:
+        from aiopip._errors import NotPermittedError  # no worker needs it in order to start
+
+        raise NotPermittedError(
+            "a worker imports the program's main module before it serves calls, and that has "
+            "opened a Root or a pool again; put what only the program itself is to do behind "
+            'if __name__ == "__main__":'
+        )
+
+
 def describe_main() -> tuple[str, str] | None:
     """How a worker imports this program's main module.
 
@@ -54,10 +76,14 @@ def import_main(kind: str, what: str) -> None:
 
     if kind == "name" and (what == "__main__" or what.endswith(".__main__")):
         return  # a package's __main__ has no such guard, and nothing that others need
-    if kind == "name":
-        content = runpy.run_module(what, run_name=NAME, alter_sys=True)
-    else:
-        content = runpy.run_path(what, run_name=NAME)
+    _Now.importing = True
+    try:
+        if kind == "name":
+            content = runpy.run_module(what, run_name=NAME, alter_sys=True)
+        else:
+            content = runpy.run_path(what, run_name=NAME)
+    finally:
+        _Now.importing = False
     main = ModuleType(NAME)
     main.__dict__.update(content)
     sys.modules["__main__"] = sys.modules[NAME] = main
