@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from _weakref import ref
+from posix import _exit, getpid
 
 from aiopip._ffi_worker import CALL, FAILED, KEEPS, LENDS, RELEASED, STOP, Source, memory_at
 from aiopip._pickling import dump, load
@@ -33,7 +34,7 @@ class _Loan:
 class Worker:
     """One worker, from its start to its end."""
 
-    __slots__ = ("_is_program", "_kept", "_lent", "_limit", "_source")
+    __slots__ = ("_is_program", "_kept", "_lent", "_limit", "_pid", "_source")
 
     def __init__(self, source: Source, limit: int) -> None:
         """Take where its calls come from.
@@ -46,6 +47,7 @@ class Worker:
         self._source = source
         self._limit = abs(limit)
         self._is_program = limit < 0
+        self._pid = getpid()
         self._lent: dict[int, Parcel] = {}
         """Results whose memory the owner has."""
         self._kept: dict[int, ref[_Loan]] = {}
@@ -75,10 +77,12 @@ class Worker:
         loan = _Loan()
         returned = ref(loan, lambda _: self._returned(number))
         flags, parcel = self._call(loan)
+        if getpid() != self._pid:
+            _exit(0)  # the function has forked, and its child has come back: it is no worker
         del loan
         self._kept[number] = returned
         if returned() is None:
-            del self._kept[number]
+            self._kept.pop(number, None)  # if another thread has not just done that
         else:
             flags |= KEEPS
         if parcel.keepers:
