@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from _pickle import loads
 from typing import TYPE_CHECKING, Any
 
 from aiopip._errors import AiopipError
-from aiopip._pickling import dump, load
+from aiopip._pickling import write
+from aiopip._reducers import BY_VALUE
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import TypeAlias
 
 
 class RemoteTraceback(Exception):
@@ -29,7 +32,10 @@ class RemoteTraceback(Exception):
 
 
 class RemoteError(AiopipError):
-    """A call has raised an exception that does not pickle, so here are its type and its text.
+    """A call has raised what cannot be raised here, so here are its type and its text.
+
+    It does not pickle, or cannot be made here; or it is no `Exception`: a SystemExit, a
+    KeyboardInterrupt or a CancelledError of a worker's would mean another thing here.
 
     Attributes:
         type_name: the exception's class, with its module.
@@ -41,15 +47,16 @@ class RemoteError(AiopipError):
         self.type_name = type_name
 
 
-PackedError = tuple[BaseException, str]
-"""What travels: an exception that pickles, and its traceback."""
+PackedError: TypeAlias = "tuple[bytes | None, str, str, str]"
+"""What travels: the exception's pickle, by value, if it has one; its class's name, its text, and
+its traceback, which are there also where the exception itself cannot be made."""
 
 
 def pack_error(error: BaseException) -> PackedError:
     """An exception as it travels; what its traceback refers to is let go."""
     text = "".join(traceback.format_exception(type(error), error, _own(error)))
-    error.__traceback__ = None
-    return (error if _travels(error) else _described(error)), text
+    _let_go(error)
+    return _travelling(error), _type_name(error), _text_of(error), text
 
 
 def pack_unpicklable_result(function: Any, value: object, cause: Exception) -> PackedError:
@@ -58,14 +65,32 @@ def pack_unpicklable_result(function: Any, value: object, cause: Exception) -> P
 
     name = getattr(function, "__qualname__", repr(function))
     text = "".join(traceback.format_exception(type(cause), cause, cause.__traceback__))
-    return NotPicklableError(name, f"its result, a {_type_name(value)},", str(cause)), text
+    error = NotPicklableError(name, f"its result, a {_type_name(value)},", str(cause))
+    return _travelling(error), _type_name(error), str(error), text
 
 
 def unpack_error(packed: PackedError) -> BaseException:
     """The exception to raise."""
-    error, text = packed
-    error.__cause__ = RemoteTraceback(text)
+    data, type_name, text, tb = packed
+    error: BaseException | None = None
+    if data is not None:
+        try:
+            error = loads(data)
+        except Exception as raised:  # noqa: BLE001  whatever its own code raises, in this process
+            text = f"{text} (which cannot be made here: {type(raised).__name__}: {raised})"
+    if not isinstance(error, BaseException):
+        error = RemoteError(type_name, text)
+    error.__cause__ = RemoteTraceback(tb)
     return error
+
+
+def as_exception(error: BaseException) -> BaseException:
+    """What a coroutine raises for what a worker has raised: it is not cancelled itself."""
+    if isinstance(error, Exception) or not isinstance(error.__cause__, RemoteTraceback):
+        return error
+    remote = RemoteError(_type_name(error), _text_of(error))
+    remote.__cause__ = error.__cause__
+    return remote
 
 
 def _own(error: BaseException) -> TracebackType | None:
@@ -74,22 +99,38 @@ def _own(error: BaseException) -> TracebackType | None:
     return traceback if traceback is None or traceback.tb_next is None else traceback.tb_next
 
 
-def _travels(error: BaseException) -> bool:
-    """Whether it comes back as what it is: many an exception pickles and cannot be read again."""
+def _let_go(error: BaseException) -> None:
+    """Drop the tracebacks of an exception and of those behind it, and what their frames refer to.
+
+    A frame may refer to the exception, and both to arguments, until somebody collects garbage.
+    """
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        left += (one.__cause__, one.__context__, *getattr(one, "exceptions", ()))
+        traceback.clear_frames(one.__traceback__)
+        one.__traceback__ = None
+
+
+def _travelling(error: BaseException) -> bytes | None:
+    """Its pickle, if it comes back as what it is: many a one pickles and cannot be read again."""
     try:
-        parcel = dump(error)
-        again = load(parcel.data, parcel.table, lambda *_: parcel)
+        data = write(error, BY_VALUE, None)
+        again = loads(data)
     except Exception:  # noqa: BLE001  whatever its own code raises
-        return False
-    return type(again) is type(error)
+        return None
+    return data if type(again) is type(error) else None
 
 
-def _described(error: BaseException) -> RemoteError:
+def _text_of(error: BaseException) -> str:
     try:
-        text = str(error)
+        return str(error)
     except Exception as another:  # noqa: BLE001  its own code, again
-        text = f"(its text cannot be had: {type(another).__name__})"
-    return RemoteError(_type_name(error), text)
+        return f"(its text cannot be had: {type(another).__name__})"
 
 
 def _type_name(value: object) -> str:
