@@ -385,7 +385,7 @@ class Core:
         interruption = None
         try:
             self.refresh()
-            for pool in self.pools:
+            for pool in list(self.pools):
                 pool.retire()
             interruption = await self.ending.wait(failed)
             self._shut()
@@ -450,7 +450,10 @@ class Core:
         self.listing.close()
         if result == 0:
             self.exports.close()  # no task is left that could have any
-        if not gone:
+        if gone:
+            for pool in self.pools:
+                pool.forsake()
+        else:
             self.collector.collect_all()
             self.collector.give_up()
             self.listeners.close()

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiopip._dispatch import Dispatcher
-from aiopip._errors import call_error
+from aiopip._errors import ClosedError, call_error
 from aiopip._interpreter import command, where
 from aiopip._worker_errors import WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiopip._dispatch import Job, Outcome
+    from aiopip._dispatch import Outcome
     from aiopip._ffi import Peer
     from aiopip._ffi_calls import Calls
     from aiopip._interpreter import Setup
@@ -30,6 +31,14 @@ TAIL_LINES = 20
 """How much of a worker's stderr is remembered for the error of its death."""
 
 TAIL_BYTES = 4096
+
+CHUNK_BYTES = 1 << 16
+"""How much of its stderr is passed on at once: all that a pipe holds."""
+
+MAX_CRASHES = 3
+MAX_KILLS = 100
+"""How many workers may die in a row before they are ready: by themselves, and by SIGKILL, which
+somebody else has sent."""
 
 
 class Process(Protocol):
@@ -175,6 +184,10 @@ class Crew:
         self.seats = [Seat(index) for index in range(plan.workers)]
         self.ending = False
         self.broken: BaseException | None = None
+        self._deaths: list[int] = []
+        """The signals by which workers have died before they were ready, since one was ready."""
+        self._was_ready = False
+        """Whether all workers were ready once."""
 
     @property
     def is_ready(self) -> bool:
@@ -194,7 +207,8 @@ class Crew:
     def start(self) -> None:
         """Start all workers."""
         for seat in self.seats:
-            self._start(seat)
+            if self.broken is None:
+                self._start(seat)
 
     def start_another(self) -> None:
         """Start a worker in a seat that has none, if there is one."""
@@ -220,6 +234,8 @@ class Crew:
             self._break(error)
             return
         self._by_number[number].ready = True
+        self._deaths.clear()
+        self._was_ready |= self.is_ready
         self._changed()
 
     def stop(self) -> None:
@@ -288,73 +304,107 @@ class Crew:
             answer.kill()
 
     def _not_started(self, seat: Seat, error: Exception) -> None:
+        left = self.dispatcher.bury(seat.number, lambda: without_workers(error))
         self._leave(seat)
         self._break(error)
+        for job in left:
+            self.dispatcher.lose(job, without_workers(error))
 
     def _ended(self, seat: Seat, status: ExitStatus) -> None:
         """A worker has ended: its calls are dealt with, and another one is started."""
         self._relay(seat)
-        number, process, was_ready = seat.number, seat.process, seat.ready
+        number, process = seat.number, seat.process
         tail = last_lines(seat.tail)
+        lost = False
 
         def died() -> WorkerDiedError:
+            nonlocal lost
+            lost = True
             return self._plan.death(seat.index, status, tail)
 
         left = self.dispatcher.bury(number, died)
+        was_ready = seat.ready  # which it may have said, and run its calls, in the last instant
         if process is not None:
             process.acknowledge()
         self._leave(seat)
         seat.ended += 1
-        retired = was_ready and status == 0 and self._plan.max_calls
-        # One that has died before it was ready: its successor would fare no better.
-        if not self.ending and (not was_ready or (self._plan.fragile and not retired)):
+        retired = was_ready and status == 0 and self._plan.max_calls and not lost
+        if not self.ending and (
+            (self._plan.fragile and not retired) or not (was_ready or self._may_try_again(status))
+        ):
             self._break(died())
-        if self.ending or self.broken is not None:
-            for job in left:
+        if not self.ending and self.broken is None:
+            self._start(seat)
+        for job in left:
+            if seat.number < 0:
                 self.dispatcher.lose(job, died())
-        else:
-            self._replace(seat, left)
+            else:
+                job.target = seat.number
+                self.dispatcher.submit(job)
         self._changed()
+
+    def _may_try_again(self, status: ExitStatus) -> bool:
+        """Whether the successor of a worker that was never ready may fare better.
+
+        None does whose program ends by itself, nor a pool's first ones, for whose start somebody
+        waits who can be told.  Who kills workers at random may hit one that starts.
+        """
+        if status.signal is None or not self._was_ready:
+            return False
+        self._deaths.append(status.signal)
+        kills = self._deaths.count(signal.SIGKILL)
+        return kills < MAX_KILLS and len(self._deaths) - kills < MAX_CRASHES
 
     def _leave(self, seat: Seat) -> None:
         """Nobody is in a seat any more."""
         self._by_number.pop(seat.number, None)
         seat.number, seat.process, seat.ready = -1, None, False
         seat.tail = b""
+        self._close_stderr(seat)
+
+    def _relay(self, seat: Seat) -> None:
+        """Pass on what a worker has written to its stderr, and remember the last of it.
+
+        No more than there was at one moment: who writes without end does not keep us here.
+        """
+        if seat.stderr < 0:
+            return
+        try:
+            text = os.read(seat.stderr, CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if not text:
+            self._close_stderr(seat)
+            return
+        _write_all(2, text)
+        seat.tail = (seat.tail + text)[-TAIL_BYTES:]
+
+    def _close_stderr(self, seat: Seat) -> None:
         if seat.stderr >= 0:
             self._host.unwatch(seat.stderr)
             os.close(seat.stderr)
             seat.stderr = -1
 
-    def _relay(self, seat: Seat) -> None:
-        """Pass on what a worker has written to its stderr, and remember the last of it."""
-        while seat.stderr >= 0:
-            try:
-                text = os.read(seat.stderr, 1 << 16)
-            except BlockingIOError:
-                return
-            if not text:
-                self._host.unwatch(seat.stderr)
+    def forsake(self) -> None:
+        """Close what is open, where no loop runs that could be told: the workers are dead."""
+        self.ending = True
+        for seat in self.seats:
+            if seat.stderr >= 0:
                 os.close(seat.stderr)
                 seat.stderr = -1
-                return
-            _write_all(2, text)
-            seat.tail = (seat.tail + text)[-TAIL_BYTES:]
-
-    def _replace(self, seat: Seat, left: list[Job]) -> None:
-        """Start another worker, for which its predecessor has left calls."""
-        self._start(seat)
-        if self.broken is not None:
-            return
-        for job in left:
-            job.target = seat.number
-            self.dispatcher.submit(job)
 
     def _break(self, error: BaseException) -> None:
         """No worker can be had any more: the pool is of no use."""
         if self.broken is None:
             self.broken = error
         self._changed()
+
+
+def without_workers(cause: BaseException) -> ClosedError:
+    """The error for a call that no worker will run, one for each call."""
+    error = ClosedError("the pool has no workers any more")
+    error.__cause__ = cause
+    return error
 
 
 def last_lines(tail: bytes) -> str:

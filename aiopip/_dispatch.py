@@ -8,8 +8,8 @@ loop's thread, an executor under its lock.  A call goes through these states:
     claimed    a worker runs it                         its end comes: DONE, or LOST with it
     over       `deliver` was called, or it was cancelled
 
-What a call's arguments point to is kept until it is over, and for as long as its worker says that
-it still has views of it (KEEPS, RETURNED).
+What a call's arguments point to is kept until no worker runs it, also when it is over before that
+(`fail_all`), and for as long as its worker says that it still has views of it (KEEPS, RETURNED).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from aiopip._results import Lender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from aiopip._ffi import Peer
     from aiopip._ffi_calls import CallEvent, Calls
@@ -76,20 +77,27 @@ class Job:
         parcel: function, arguments and keyword arguments.
         target: the worker that is to run it, ANY for whoever comes first.
         deliver: called once with how it ended, unless it was cancelled before it began.
+        context: where its result is read, which may run code of the user's; None: anywhere.
         number: the native queue's, -1 while it waits for room there.
-        abandoned: whether nobody wants to know how it ends.
+        abandoned: whether nobody wants to know its value.
+        over: whether it was delivered or cancelled; a worker may run it still.
     """
 
-    __slots__ = ("abandoned", "deliver", "number", "parcel", "target")
+    __slots__ = ("abandoned", "context", "deliver", "number", "over", "parcel", "target")
 
     def __init__(
-        self, parcel: Parcel, deliver: Callable[[Outcome], None], target: int = ANY
+        self,
+        parcel: Parcel,
+        deliver: Callable[[Outcome], None],
+        target: int = ANY,
+        context: Context | None = None,
     ) -> None:
         self.parcel = parcel
         self.deliver = deliver
         self.target = target
+        self.context = context
         self.number = -1
-        self.abandoned = False
+        self.abandoned = self.over = False
 
 
 class Dispatcher:
@@ -116,6 +124,8 @@ class Dispatcher:
         self.jobs: dict[int, Job] = {}
         self.waiting: dict[int, deque[Job]] = {}
         self._kept: dict[int, Parcel] = {}
+        self._events: deque[CallEvent] = deque()
+        """Taken and not handled yet: a KeyboardInterrupt in the midst of some loses no other."""
 
     def __len__(self) -> int:
         """How many calls are not over, those that were abandoned too."""
@@ -133,27 +143,47 @@ class Dispatcher:
 
     def cancel(self, job: Job) -> bool:
         """Remove a call that no worker has begun; whether that could be done."""
-        if job.number < 0:
-            queue = self.waiting.get(job.target, deque())
-            if job in queue:
-                queue.remove(job)
-                if not queue:
-                    del self.waiting[job.target]
-            return True
-        if self.jobs.get(job.number) is not job or not self._calls.revoke(job.number):
+        if job.over:
             return False
-        del self.jobs[job.number]
+        if job.number < 0:
+            queue = self.waiting[job.target]
+            queue.remove(job)
+            if not queue:
+                del self.waiting[job.target]
+        elif self._calls.revoke(job.number):
+            del self.jobs[job.number]
+        else:
+            return False
+        job.over = True
         self._refill()
         return True
 
+    def cancel_all(self) -> list[Job]:
+        """Remove every call that no worker has begun: which those were."""
+        removed = [job for queue in self.waiting.values() for job in queue]
+        self.waiting.clear()
+        handed_in = [
+            job for job in self.jobs.values() if not job.over and self._calls.revoke(job.number)
+        ]
+        for job in handed_in:
+            del self.jobs[job.number]
+        removed += handed_in
+        for job in removed:
+            job.over = True
+        return removed
+
     def drain(self) -> None:
-        """Take what workers have said, and hand it on."""
-        count = BATCH
-        while count == BATCH:
-            events = self._calls.drain()
-            count = len(events)
-            for event in events:
-                self._handle(event)
+        """Take what workers have said, and hand it on.
+
+        Raises:
+            Exception: what the first of those that are told has raised; all others were told.
+        """
+        more = True
+        while more:
+            taken = self._calls.drain()
+            more = len(taken) == BATCH
+            self._events.extend(taken)
+            self._handle_all()
             if self.waiting:
                 self._refill()
 
@@ -169,20 +199,21 @@ class Dispatcher:
         """
         self.drain()
         left: list[Job] = []
-        count = BATCH
-        while count == BATCH:
+        more = True
+        while more:
             events = self._calls.bury(worker)
-            count = len(events)
+            more = len(events) == BATCH
             for event in events:
-                if event.kind in (DONE, RETURNED):
-                    self._handle(event)
+                if event.kind in (DONE, READY, RETURNED):
+                    self._events.append(event)
                     continue
                 job = self.jobs.pop(event.call)
                 if event.kind == LOST:
                     _deliver(job, Outcome(None, died(), worker, event.started_ns))
-                else:
+                elif not job.over:
                     job.number = -1
                     left.append(job)
+            self._handle_all()
         left += self.waiting.pop(worker, ())
         return left
 
@@ -191,12 +222,22 @@ class Dispatcher:
         _deliver(job, Outcome(None, error, ANY))
 
     def fail_all(self, make: Callable[[], BaseException]) -> None:
-        """Fail every call that is not over: no worker will end it."""
-        jobs = [*self.jobs.values(), *(job for queue in self.waiting.values() for job in queue)]
-        self.jobs.clear()
-        self.waiting.clear()
-        for job in jobs:
+        """Fail every call that is not over.
+
+        Those that run may run for a while: workers that were killed are not dead at once.  What
+        their arguments refer to is kept until `bury`, or `close`.
+        """
+        removed = self.cancel_all()
+        for job in removed:
+            job.over = False
+        for job in [*self.jobs.values(), *removed]:
             _deliver(job, Outcome(None, make(), ANY))
+
+    def close(self, make: Callable[[], BaseException]) -> None:
+        """Fail every call that is not over, and keep nothing any more: no worker is alive."""
+        self.fail_all(make)
+        self.jobs.clear()
+        self._kept.clear()
 
     def _push(self, job: Job) -> bool:
         number = self._calls.push(job.target, job.parcel.data, job.parcel.table)
@@ -210,10 +251,26 @@ class Dispatcher:
     def _refill(self) -> None:
         """Hand in what had to wait for room."""
         for target, queue in list(self.waiting.items()):
-            while queue and self._push(queue[0]):
-                queue.popleft()
+            while queue:
+                try:
+                    if not self._push(queue[0]):
+                        break
+                    queue.popleft()
+                except OSError as error:
+                    _deliver(queue.popleft(), Outcome(None, error, ANY))
             if not queue:
                 del self.waiting[target]
+
+    def _handle_all(self) -> None:
+        failed = None
+        while self._events:
+            try:
+                self._handle(self._events.popleft())
+            # One bad event must not lose those behind it.
+            except Exception as error:  # noqa: BLE001, PERF203
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     def _handle(self, event: CallEvent) -> None:
         if event.kind == DONE:
@@ -221,27 +278,24 @@ class Dispatcher:
         elif event.kind == RETURNED:
             self._kept.pop(event.call, None)
         elif event.kind == READY:
-            error = None
-            if event.flags & FAILED:
-                error = unpack_error(loads(bytes_at(event.data, event.data_bytes)))
-            self._on_ready(event.worker, error)
+            self._on_ready(event.worker, _why_not(event) if event.flags & FAILED else None)
 
     def _done(self, event: CallEvent) -> None:
         job = self.jobs.pop(event.call)
         if event.flags & KEEPS:
             self._kept[event.call] = job.parcel
-        if job.abandoned:
-            self._calls.release(event.call)
-            return
         value: Any = None
         error: BaseException | None = None
-        try:
-            value = self._load(event, job.parcel)
-        except Exception as raised:  # noqa: BLE001  an object's own code raises it: it is the caller's
-            error = raised
+        if job.abandoned or job.over:
+            self._calls.release(event.call)
         else:
-            if event.flags & FAILED:
-                error, value = unpack_error(value), None
+            run = job.context.run if job.context is not None else _run
+            try:
+                value = run(self._load, event, job.parcel)
+                if event.flags & FAILED:
+                    error, value = unpack_error(value), None
+            except BaseException as raised:  # noqa: BLE001  by an object's own code: the caller's
+                error, value = raised, None
         _deliver(job, Outcome(value, error, event.worker, event.started_ns, event.ended_ns))
 
     def _load(self, event: CallEvent, arguments: Parcel) -> Any:
@@ -251,9 +305,22 @@ class Dispatcher:
             finally:
                 self._calls.release(event.call)
         lender = Lender(self._calls, event.call, self._peer)
-        return lender.load(event, arguments)
+        return lender.load(event, arguments, self._kept.values())
+
+
+def _run(load: Callable[..., Any], *args: Any) -> Any:
+    return load(*args)
+
+
+def _why_not(event: CallEvent) -> BaseException:
+    """Why a worker is not ready."""
+    try:
+        return unpack_error(loads(bytes_at(event.data, event.data_bytes)))
+    except Exception as error:  # noqa: BLE001  an object's own code raises it
+        return error
 
 
 def _deliver(job: Job, outcome: Outcome) -> None:
-    if not job.abandoned:
+    if not job.over:
+        job.over = True
         job.deliver(outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from aiopip._errors import call_error
 from aiopip._native import ffi, lib
 
 ANY = lib.AIOPIP_WORKER_ANY
@@ -46,12 +47,12 @@ class Calls:
         """Make one without workers.
 
         Raises:
-            OSError: no memory, or no descriptor (EMFILE).
+            CallError: no memory (ENOMEM), or no descriptor (EMFILE).
         """
         calls = ffi.new("aiopip_calls **")
         result = lib.aiopip_calls_new(calls)
         if result < 0:
-            raise OSError(-result, "a pool's queue could not be made")
+            raise call_error(-result, "a pool's queue could not be made")
         # With the last reference: results that are lent refer to it, too.
         self._calls = ffi.gc(calls[0], lib.aiopip_calls_free)
         self._request = ffi.new("struct aiopip_parcel *")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections import deque
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiopip._crew import Crew, Plan
+from aiopip._crew import Crew, Plan, without_workers
 from aiopip._dispatch import Job
-from aiopip._errors import ClosedError, InvalidArgumentError, whole_number
+from aiopip._errors import ClosedError, ForkedError, InvalidArgumentError, whole_number
 from aiopip._ffi_calls import ANY, Calls
-from aiopip._interpreter import make_setup
 from aiopip._pickling import check_written, dump, name_unpicklable
 from aiopip._pool_map import PoolMap
+from aiopip._pool_options import limit, positive, processors, setup
+from aiopip._pool_room import Room
+from aiopip._remote_errors import as_exception
 from aiopip._statistics import PoolStatistics, WorkerStatistics
 
 if TYPE_CHECKING:
@@ -45,9 +48,17 @@ class Pool:
     What a result refers to is kept as long as anybody here has views of it, also when its worker,
     or the pool, has ended.
 
-    Leaving the block waits for the calls that are under way, then ends the workers.  Leaving it by
-    an exception, or being cancelled meanwhile, kills them; calls of other coroutines fail with
-    ClosedError.
+    A worker that dies fails the call that it runs, with WorkerDiedError, and is replaced; no other
+    call notices.  The pool is of no use any more (ClosedError) when a successor cannot be started,
+    its initializer raises something, or it ends by itself before it is ready.
+
+    Context variables are those of who awaits: they have their values behind `await pool.run(...)`,
+    in what `map` iterates, and where a result is made by code of its own (`__setstate__`).  They
+    are not sent to workers, where each has its default value; an argument is what travels.
+
+    Leaving the block waits for the calls that are under way, those that were abandoned too, then
+    ends the workers.  Leaving it by an exception, or being cancelled meanwhile, kills them; calls
+    of other coroutines fail with ClosedError.
 
     Thread safety: loop thread only.
     """
@@ -65,9 +76,7 @@ class Pool:
         on_cancel: Literal["abandon", "kill"],
     ) -> None:
         """Made by `Root.pool`, which documents the arguments."""
-        count = os.cpu_count() or 1 if workers is None else whole_number("workers", workers)
-        if count < 1:
-            raise InvalidArgumentError("workers", f"{count} is none at all")
+        count = os.cpu_count() or 1 if workers is None else positive("workers", workers)
         if on_cancel not in ("abandon", "kill"):
             raise InvalidArgumentError(
                 "on_cancel", f"{on_cancel!r} is neither 'abandon' nor 'kill'"
@@ -75,15 +84,16 @@ class Pool:
         self._loop = place.loop
         self._host = place.host
         self._open_pools = place.pools
-        self._max_pending = _limit("max_pending", max_pending)
         self._kills = on_cancel == "kill"
+        self._pid = os.getpid()
+        room = limit("max_pending", max_pending)
         self._calls = Calls()
         plan = Plan(
             count,
-            make_setup(initializer, initargs),
-            _limit("max_calls_per_worker", max_calls_per_worker),
+            setup(initializer, initargs),
+            limit("max_calls_per_worker", max_calls_per_worker),
             (),
-            _seats(cpu),
+            processors(cpu),
             NAME,
         )
         self._crew = Crew(place.host, self._calls, place.peer, plan, self._changed)
@@ -91,8 +101,7 @@ class Pool:
         self._state = "new"
         self._waiters: list[Future[None]] = []
         """Who waits for the crew: to be ready, idle, or gone."""
-        self._queue: deque[Future[None]] = deque()
-        """Who waits for room, where `max_pending` is reached."""
+        self._room = Room(place.loop, room, self._dispatcher.__len__)
         self._done = self._failed = self._cancelled = 0
 
     @property
@@ -117,12 +126,14 @@ class Pool:
         try:
             self._crew.start()
             await self._until(lambda: self._crew.is_ready or self._crew.broken is not None)
-        except BaseException:
-            await self._end(kill=True)
+        except BaseException as error:
+            await self._kill(error)
             raise
         if self._crew.broken is not None:
-            await self._end(kill=True)
+            await self._kill(None)
             raise self._crew.broken
+        if self._state != "open":
+            raise ClosedError("the Root was closed while the pool was being entered")
         return self
 
     async def __aexit__(
@@ -131,15 +142,18 @@ class Pool:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._state != "open":
+        if self._loop.gone or self._pid != os.getpid():
+            return  # the Root's end is that of its workers, or they are our parent's
+        if exc is not None:
+            await self._kill(exc)
             return
         try:
-            if exc_type is None:
-                await self._until(lambda: not self._dispatcher.jobs and not self._queue)
-        except BaseException:
-            await self._end(kill=True)
+            await self._until(lambda: not len(self._dispatcher) and not len(self._room))
+            self.retire()
+            await self._until(lambda: False)
+        except BaseException as error:
+            await self._kill(error)
             raise
-        await self._end(kill=exc_type is not None)
 
     async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Run a function in the worker that is free first.
@@ -156,8 +170,10 @@ class Pool:
 
         Raises:
             Exception: what it raises, with `RemoteTraceback` for its cause.
-            RemoteError: it has raised something that does not pickle.
+            RemoteError: it has raised something that does not pickle, or cannot be made here, or is
+                no Exception: SystemExit, KeyboardInterrupt, CancelledError.
             NotPicklableError: an argument, the function or the result does not pickle.
+            InvalidArgumentError: `out` would be copied, or is read only.
             WorkerDiedError: its worker has died meanwhile; others are not concerned.
             ClosedError: the pool is closed, or was left by an exception meanwhile.
 
@@ -165,7 +181,7 @@ class Pool:
             A call that no worker has begun is removed.  One that runs is abandoned, and its result
             is dropped when it comes; with `on_cancel="kill"` its worker is killed and replaced.
         """
-        return await self._run(ANY, function, args, kwargs)
+        return await self._run(lambda: ANY, function, args, kwargs)
 
     async def run_on(
         self, worker: int, function: Callable[..., T], /, *args: Any, **kwargs: Any
@@ -181,7 +197,7 @@ class Pool:
         worker = whole_number("worker", worker)
         if not 0 <= worker < self.workers:
             raise InvalidArgumentError("worker", f"{worker} is not within 0 and {self.workers - 1}")
-        return await self._run(self._number(worker), function, args, kwargs)
+        return await self._run(lambda: self._number(worker), function, args, kwargs)
 
     async def broadcast(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> list[T]:
         """Run a function once in every worker.
@@ -198,8 +214,18 @@ class Pool:
         """
         self._check()
         parcel = self._pack(function, args, kwargs)
-        futures = [self._start(parcel, self._number(seat.index)) for seat in self._crew.seats]
-        outcomes = [await self._ended(*one) for one in self._each(futures)]
+        started: list[tuple[Job, Future[Outcome]]] = []
+        outcomes: list[Outcome] = []
+        try:
+            for seat in self._crew.seats:
+                one = self._start(parcel, self._number(seat.index))
+                started.append(one)
+            for _, future in started:
+                outcomes.append(await future)
+        except BaseException:
+            for job, _ in started:
+                self.drop(job)
+            raise
         return [outcome.get() for outcome in outcomes]
 
     def map(
@@ -221,7 +247,8 @@ class Pool:
 
         Args:
             function: takes one argument; as for `run`.
-            iterable: the arguments; one that is iterated with `async for` is fine, too.
+            iterable: the arguments; one that is iterated with `async for` is fine, too, and is
+                asked for the next ones whenever no result is there.
             ordered: whether results come in the order of the arguments; else as they are there.
             buffer: how many arguments are taken ahead of the results; by default four for each
                 worker, and at least as many chunks.
@@ -233,7 +260,8 @@ class Pool:
 
         Raises:
             Exception: from the iterator, what a call raises, as `run`; what is under way then is
-                cancelled.
+                cancelled.  What the iterable raises, and NotPicklableError of an argument, comes
+                behind the results of what was taken before.
         """
         self._check()
         return PoolMap(self, function, iterable, ordered, buffer, chunksize)
@@ -253,7 +281,7 @@ class Pool:
                 )
                 for seat in seats
             ),
-            pending=len(self._dispatcher) + len(self._queue),
+            pending=len(self._dispatcher) + len(self._room),
             abandoned=sum(job.abandoned for job in jobs.values()),
             done=self._done,
             failed=self._failed,
@@ -267,13 +295,22 @@ class Pool:
     # Calls
 
     async def _run(
-        self, target: int, function: Callable[..., T], args: tuple[Any, ...], kwargs: Any
+        self,
+        target: Callable[[], int],
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> T:
         self._check()
         parcel = self._pack(function, args, kwargs)
-        if self._max_pending and len(self._dispatcher) >= self._max_pending:
-            await self._room()
-        outcome = await self._ended(*self._start(parcel, target))
+        await self._room.enter()
+        # `target` is asked behind the wait: the worker may have been replaced.
+        job, future = self._start(parcel, target())
+        try:
+            outcome = await future
+        except BaseException:
+            self.drop(job)
+            raise
         value: T = outcome.get()
         return value
 
@@ -290,31 +327,20 @@ class Pool:
         job = self.submit(parcel, partial(_settle, future), target)
         return job, future
 
-    async def _ended(self, job: Job, future: Future[Outcome]) -> Outcome:
-        try:
-            return await future
-        except BaseException:
-            self.drop(job)
-            raise
-
-    def _each(self, started: list[tuple[Job, Future[Outcome]]]) -> Any:
-        """One after the other; those that were not come to are dropped."""
-        left = deque(started)
-        try:
-            while left:
-                yield left.popleft()
-        finally:
-            for job, _ in left:
-                self.drop(job)
-
     def submit(self, parcel: Parcel, deliver: Callable[[Outcome], None], target: int = ANY) -> Job:
         """Hand in a call, for `PoolMap`; internal."""
 
         def delivered(outcome: Outcome) -> None:
-            self._count(outcome)
+            self._crew.count(outcome)
+            if outcome.error is None:
+                self._done += 1
+            else:
+                self._failed += 1
+                outcome = outcome._replace(error=as_exception(outcome.error))
             deliver(outcome)
 
-        job = Job(parcel, delivered, target)
+        self._check()
+        job = Job(parcel, delivered, target, copy_context())
         self._dispatcher.submit(job)
         return job
 
@@ -322,53 +348,43 @@ class Pool:
         """A future of the pool's loop, for `PoolMap`; internal."""
         return self._loop.create_future()
 
+    def drop_later(self, jobs: list[Job]) -> None:
+        """Drop calls, in any thread and in the middle of anything; internal."""
+        # RuntimeError: the loop has ended, and the workers with it.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_from_thread(self._drop_all, jobs)
+
+    def _drop_all(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self.drop(job)
+
     def drop(self, job: Job) -> None:
         """Nobody waits for a call any more; internal."""
-        if self._state == "closed":
+        if job.over or job.abandoned or self._loop.gone or self._pid != os.getpid():
             return
         self._cancelled += 1
         if self._dispatcher.cancel(job):
             self._advance()
             return
         job.abandoned = True
-        number = self._calls.taker(job.number) if self._kills and job.number >= 0 else -1
+        job.deliver = self._crew.count
+        number = self._calls.taker(job.number) if self._kills else -1
         if number >= 0 and (process := self._crew.seat_of(number).process) is not None:
             process.kill()
 
-    async def _room(self) -> None:
-        """Wait for room, each in his turn."""
-        turn: Future[None] = self._loop.create_future()
-        self._queue.append(turn)
-        try:
-            await turn
-        except BaseException:
-            if turn in self._queue:
-                self._queue.remove(turn)
-            else:
-                self._advance()  # it had its turn, and does not use it
-            raise
-        self._check()
-
     def _advance(self) -> None:
-        """A call is over: there may be room for those who wait for that."""
-        room = self._max_pending - len(self._dispatcher)
-        while self._queue and room > 0:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                room -= 1
-        self._wake()
-
-    def _count(self, outcome: Outcome) -> None:
-        self._crew.count(outcome)
-        if outcome.error is None:
-            self._done += 1
-        else:
-            self._failed += 1
+        """A call is over, or something of the crew has changed: who waits for that goes on."""
+        self._room.give()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _drain(self) -> None:
-        self._dispatcher.drain()
-        self._advance()
+        try:
+            self._dispatcher.drain()
+        finally:
+            self._advance()
 
     def _number(self, index: int) -> int:
         """The worker in a seat, as the native queue has it."""
@@ -378,13 +394,15 @@ class Pool:
         return number
 
     def _check(self) -> None:
-        if self._state != "open":
-            raise ClosedError(
-                f"the pool is {'closed' if self._state != 'new' else 'not entered yet'}"
-            )
+        if self._pid != os.getpid():
+            raise ForkedError
+        if self._state == "new":
+            raise ClosedError("the pool is not entered yet: `async with root.pool() as pool:`")
         self._loop.check_thread()
         if self._crew.broken is not None:
-            raise ClosedError("the pool has no workers any more") from self._crew.broken
+            raise without_workers(self._crew.broken)
+        if self._state != "open" or self._crew.ending:
+            raise ClosedError("the pool is closed")
 
     # The end
 
@@ -393,46 +411,45 @@ class Pool:
         broken = self._crew.broken
         if broken is not None and self._state == "open" and not self._crew.ending:
             self._crew.kill()
-            self._dispatcher.fail_all(lambda: _closed("the pool has no workers any more", broken))
+            self._dispatcher.fail_all(lambda: without_workers(broken))
+        if self._state == "closing" and self._crew.is_gone:
+            self._close()
         self._advance()
 
-    def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
     async def _until(self, reached: Callable[[], bool]) -> None:
-        while not reached():
+        """Wait until something is so, or the pool is closed."""
+        while not reached() and self._state != "closed":
             waiter: Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
 
-    async def _end(self, kill: bool) -> None:
-        """End the workers and close, whatever comes."""
-        if self._state == "closed":
+    async def _kill(self, why: BaseException | None) -> None:
+        """Kill the workers and close, whatever comes.
+
+        Args:
+            why: what is raised; behind GeneratorExit nothing may be waited for.
+
+        Raises:
+            BaseException: the cancellation that has come meanwhile, when they are gone.
+        """
+        if self._state == "closed" or self._loop.gone:
             return
         self._state = "closing"
-        if kill:
-            self._crew.kill()
-        else:
-            self._crew.stop()
+        self._crew.kill()
+        self._dispatcher.fail_all(lambda: ClosedError("the pool was left, and its workers killed"))
+        self._changed()
+        if isinstance(why, GeneratorExit):
+            return
         try:
-            if not kill:
-                await self._until(lambda: self._crew.is_gone)
-        except BaseException:
-            self._crew.kill()
+            await self._until(lambda: False)
+        except GeneratorExit:
             raise
-        finally:
-            await self._settled()
-            self._close()
-
-    async def _settled(self) -> None:
-        """Wait until all workers are gone, through cancellations."""
-        while not self._crew.is_gone and self._state == "closing":
-            waiter: Future[None] = self._loop.create_future()
-            self._waiters.append(waiter)
-            await self._loop.settle(waiter)
+        except BaseException:
+            while self._state == "closing":
+                waiter: Future[None] = self._loop.create_future()
+                self._waiters.append(waiter)
+                await self._loop.settle(waiter)
+            raise
 
     def _close(self) -> None:
         if self._state == "closed":
@@ -440,52 +457,28 @@ class Pool:
         self._state = "closed"
         self._open_pools.discard(self)
         self._host.unwatch(self._calls.fd)
-        self._dispatcher.fail_all(lambda: ClosedError("the pool was closed"))
-        queue, self._queue = self._queue, deque()
-        for turn in queue:
-            if not turn.done():
-                turn.set_result(None)
-        self._wake()
+        self._dispatcher.close(lambda: ClosedError("the pool was closed"))
+        self._room.close()
 
     def retire(self) -> None:
         """The Root is being left with the pool open: its workers end; internal."""
         if self._state == "open":
+            self._state = "closing"
             self._crew.stop()
+            self._changed()
 
     def abandon(self) -> None:
         """The Root was closed with the pool open: its workers are dead; internal."""
         self._crew.ending = True
         self._close()
+        self._advance()
 
-
-def _closed(text: str, cause: BaseException) -> ClosedError:
-    error = ClosedError(text)
-    error.__cause__ = cause
-    return error
+    def forsake(self) -> None:
+        """The same, where the loop is gone, and no future may be touched; internal."""
+        self._state = "closed"
+        self._crew.forsake()
 
 
 def _settle(future: Future[Outcome], outcome: Outcome) -> None:
     if not future.done():
         future.set_result(outcome)
-
-
-def _limit(name: str, value: int | None) -> int:
-    """A number from 1 on; 0 where there is no limit."""
-    if value is None:
-        return 0
-    value = whole_number(name, value)
-    if value < 1:
-        raise InvalidArgumentError(name, f"{value} is less than 1; None is for no limit")
-    return value
-
-
-def _seats(cpu: Any) -> tuple[frozenset[int], ...]:
-    """The processors of each seat, in turn: one set for all, or a sequence of sets."""
-    if cpu is None:
-        return ()
-    if isinstance(cpu, int):
-        return (frozenset({cpu}),)
-    given = list(cpu)
-    if given and not all(isinstance(one, int) for one in given):
-        return tuple(frozenset([one] if isinstance(one, int) else one) for one in given)
-    return (frozenset(given),)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import AsyncIterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aiopip._errors import InvalidArgumentError, whole_number
 from aiopip._pickling import dump, name_unpicklable
+from aiopip._pool_options import positive
+from aiopip._remote_errors import as_exception
 from aiopip._worker_chunks import run_chunk, unpack_chunk
 
 if TYPE_CHECKING:
@@ -26,7 +29,13 @@ AHEAD = 4
 
 
 class _Chunk:
-    """Some arguments under way, then their results."""
+    """Some arguments under way, then their results.
+
+    Attributes:
+        job: the call, None when it has ended: then its arguments may go.
+        results: None until there are some.
+        error: what the argument behind the last of them has raised.
+    """
 
     __slots__ = ("error", "job", "results")
 
@@ -49,11 +58,12 @@ class PoolMap(Generic[T]):
         chunksize: int,
     ) -> None:
         """Made by `Pool.map`, which documents the arguments."""
+        self._under_way: deque[_Chunk] = deque()
         self._pool = pool
         self._function = function
-        self._size = _positive("chunksize", chunksize)
+        self._size = positive("chunksize", chunksize)
         ahead = AHEAD * pool.workers * self._size
-        limit = ahead if buffer is None else _positive("buffer", buffer)
+        limit = ahead if buffer is None else positive("buffer", buffer)
         self._limit = max(limit // self._size, 1)
         self._ordered = ordered
         self._later: AsyncIterator[Any] | None = None
@@ -64,7 +74,6 @@ class PoolMap(Generic[T]):
             self._now = iter(iterable)
         self._exhausted = False
         self._failed: BaseException | None = None
-        self._under_way: deque[_Chunk] = deque()
         self._ended: deque[_Chunk] = deque()
         self._results: Iterator[T] = iter(())
         self._error: BaseException | None = None
@@ -105,35 +114,49 @@ class PoolMap(Generic[T]):
     def cancel(self) -> None:
         """What `aclose` does; internal."""
         self._exhausted = True
-        under_way, self._under_way = self._under_way, deque()
-        for chunk in under_way:
-            if chunk.job is not None and chunk.results is None and chunk.error is None:
-                self._pool.drop(chunk.job)
+        for job in self._jobs():
+            self._pool.drop(job)
+        self._under_way.clear()
         self._ended.clear()
         self._results, self._error, self._failed = iter(()), None, None
 
     def __del__(self) -> None:
         # The iteration was broken off: `async for` does not close what it iterates.
-        if not self._exhausted or self._under_way:
-            self.cancel()
+        jobs = self._jobs()
+        if jobs:
+            self._pool.drop_later(jobs)
+
+    def _jobs(self) -> list[Job]:
+        return [chunk.job for chunk in self._under_way if chunk.job is not None]
 
     async def _fill(self) -> None:
-        """Hand in arguments, up to the limit."""
-        while not self._exhausted and len(self._under_way) + len(self._ended) < self._limit:
+        """Hand in arguments, up to the limit.
+
+        Those that have to be waited for are asked for only while no result is there.
+        """
+        while (
+            not self._exhausted
+            and len(self._under_way) + len(self._ended) < self._limit
+            and (self._later is None or not self._is_next())
+        ):
             taken: list[Any] = []
             try:
                 await self._take(taken)
-            except BaseException as error:
-                # What was taken before counts; results come first, then the iterable's error.
-                self._exhausted = True
-                if not isinstance(error, Exception):
-                    raise
-                self._failed = error
+            except Exception as error:  # noqa: BLE001  of the iterable: raised below
+                self._fail(error)
+            # What was taken before an error counts, and its results come first.
             if taken:
-                self._submit(taken)
+                try:
+                    self._submit(taken)
+                except Exception as error:  # noqa: BLE001  what does not pickle: likewise
+                    self._fail(error)
         if self._failed is not None and not self._under_way and not self._ended:
             failed, self._failed = self._failed, None
             raise failed
+
+    def _fail(self, error: Exception) -> None:
+        self._exhausted = True
+        self._failed = error
 
     async def _take(self, into: list[Any]) -> None:
         if self._later is None:
@@ -160,17 +183,21 @@ class PoolMap(Generic[T]):
             parcel = dump(call)
         except Exception as error:
             raise name_unpicklable(self._function, tuple(arguments), {}, error) from error
+        # Calls do not keep what iterates over them: nobody may have it any more.
+        chunk.job = self._pool.submit(parcel, partial(_deliver, weakref.ref(self), chunk))
         self._under_way.append(chunk)
-        chunk.job = self._pool.submit(parcel, lambda outcome: self._deliver(chunk, outcome))
 
-    def _deliver(self, chunk: _Chunk, outcome: Outcome) -> None:
+    def settle(self, chunk: _Chunk, outcome: Outcome) -> None:
+        """A call has ended; internal."""
+        chunk.job = None
         if outcome.error is not None:
             chunk.error = outcome.error
             chunk.results = iter(())
         elif self._size == 1:
             chunk.results = iter((outcome.value,))
         else:
-            results, chunk.error = unpack_chunk(outcome.value)
+            results, error = unpack_chunk(outcome.value)
+            chunk.error = None if error is None else as_exception(error)
             chunk.results = iter(results)
         if not self._ordered:
             self._under_way.remove(chunk)
@@ -195,8 +222,7 @@ class PoolMap(Generic[T]):
         return (self._under_way if self._ordered else self._ended).popleft()
 
 
-def _positive(name: str, value: int) -> int:
-    value = whole_number(name, value)
-    if value < 1:
-        raise InvalidArgumentError(name, f"{value} is less than 1")
-    return value
+def _deliver(mapping: weakref.ref[PoolMap[Any]], chunk: _Chunk, outcome: Outcome) -> None:
+    found = mapping()
+    if found is not None:
+        found.settle(chunk, outcome)

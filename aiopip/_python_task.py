@@ -40,7 +40,8 @@ class PythonTask(Task, Generic[T]):
 
         Raises:
             Exception: what the function raised, with `RemoteTraceback` for its cause.
-            RemoteError: it raised something that does not pickle.
+            RemoteError: it raised something that does not pickle, or cannot be made here, or is no
+                Exception, but SystemExit, by which a program ends.
             NotPicklableError: what it returned does not pickle.
             TaskFailed: the task ended before that, by a signal or `sys.exit()`.
             ClosedError: the Root was closed before that.

@@ -5,13 +5,15 @@ They go through a queue as the calls of a pool do, in which each task is a worke
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiopip._dispatch import Dispatcher, Job
 from aiopip._errors import ClosedError, InvalidArgumentError, call_error
 from aiopip._ffi_calls import Calls
 from aiopip._interpreter import command, make_setup, where
-from aiopip._pickling import dump, name_unpicklable
+from aiopip._pickling import check_written, dump, name_unpicklable
+from aiopip._remote_errors import as_exception
 from aiopip._request import pack
 from aiopip._worker_errors import WorkerDiedError
 
@@ -46,6 +48,8 @@ class Result(Generic[T]):
 
     def settle(self, outcome: Outcome) -> None:
         """It has ended."""
+        if outcome.error is not None:
+            outcome = outcome._replace(error=as_exception(outcome.error))
         self._outcome = outcome
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -74,10 +78,17 @@ class Errand(Generic[T]):
 
     __slots__ = ("_number", "_tasks", "args", "fd", "name", "program", "result")
 
-    def __init__(self, tasks: PythonTasks, number: int, name: str, result: Result[T]) -> None:
+    def __init__(
+        self,
+        tasks: PythonTasks,
+        number: int,
+        line: tuple[str, list[str]],
+        name: str,
+        result: Result[T],
+    ) -> None:
         self._tasks = tasks
         self._number = number
-        self.program, self.args = command(tasks.arguments(number))
+        self.program, self.args = line
         self.fd = tasks.fd
         self.name = name
         self.result = result
@@ -128,8 +139,12 @@ class PythonTasks:
 
         Raises:
             NotPicklableError: the function, or an argument, does not pickle.
-            InvalidArgumentError: the function's name is not "module:function".
+            InvalidArgumentError: the function's name is not "module:function"; `out` would be
+                copied.
+            NotExecutableError: this Python has no interpreter of its own.
         """
+        if "out" in kwargs:
+            check_written("out", kwargs["out"])
         call: tuple[Any, ...] = function, args, kwargs
         if isinstance(function, str):
             module, _, name = function.partition(":")
@@ -146,8 +161,13 @@ class PythonTasks:
         if number < 0:
             raise call_error(-number, "making room for a Python task failed")
         result: Result[T] = Result(self._loop)
-        self._dispatcher.submit(Job(parcel, result.settle, number))
-        return Errand(self, number, _comm(function), result)
+        try:
+            line = command(self.arguments(number))
+            self._dispatcher.submit(Job(parcel, result.settle, number, copy_context()))
+        except BaseException:
+            self.bury(number, ClosedError)
+            raise
+        return Errand(self, number, line, _comm(function), result)
 
     def bury(self, number: int, died: Callable[[], BaseException]) -> None:
         """A task has ended, or was not started."""
@@ -158,7 +178,7 @@ class PythonTasks:
         """The Root is closed, or the connection to it."""
         if not self._loop.gone:
             self._loop.unwatch(self._calls.fd)
-            self._dispatcher.fail_all(lambda: ClosedError("the Root was closed"))
+            self._dispatcher.close(lambda: ClosedError("the Root was closed"))
 
     def _is_up(self, number: int, error: BaseException | None) -> None:
         """A task is ready for its call, or could not import the main module: then it ends."""

@@ -5,7 +5,8 @@ What a result is made of is of one of these:
     the worker's memory      held until nothing refers to it: by the worker, which keeps the object,
                              and by the owner's hold, which counts when the worker is dead
     another task's           the worker may have imported it: held likewise
-    the arguments' memory    the caller's own object is what stays alive
+    the arguments' memory    the caller's own object is what stays alive; also those of another call
+                             whose arguments the worker has kept
     other memory of ours     the worker has it from an export, say, and is the only one that holds
                              it: it is copied
 """
@@ -20,6 +21,8 @@ from aiopip._ffi_calls import bytes_at
 from aiopip._pickling import READONLY, memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiopip._ffi import Hold, Peer
     from aiopip._ffi_calls import CallEvent, Calls
     from aiopip._pickling import Parcel
@@ -45,29 +48,39 @@ class Lender:
         self._holds.clear()
         self._calls.release(self._call)
 
-    def load(self, event: CallEvent, arguments: Parcel) -> Any:
+    def load(self, event: CallEvent, arguments: Parcel, kept: Iterable[Parcel]) -> Any:
         """Read the result of a call.
 
         Args:
             event: of its end.
             arguments: what it was called with, to which it may point.
+            kept: arguments of other calls, to which workers still have views.
         """
         table = bytes_at(event.table, event.table_bytes)
         ours = _Spans(arguments) if arguments.table else None
         buffers = [
-            self._view(address, size_bytes, bool(flags & READONLY), ours)
+            self._view(address, size_bytes, bool(flags & READONLY), ours, kept)
             for address, size_bytes, flags in TABLE.iter_unpack(table)
         ]
         return loads(bytes_at(event.data, event.data_bytes), buffers=buffers)
 
     def _view(
-        self, address: int, size_bytes: int, readonly: bool, ours: _Spans | None
+        self,
+        address: int,
+        size_bytes: int,
+        readonly: bool,
+        ours: _Spans | None,
+        kept: Iterable[Parcel],
     ) -> memoryview:
         keeper = ours.keeper_of(address, size_bytes) if ours is not None and size_bytes else None
         if keeper is not None or not size_bytes:
             return memory(address, size_bytes, readonly, keeper)
         hold = self._peer.hold_memory(address, size_bytes)
         if isinstance(hold, int):
+            for parcel in kept:
+                keeper = _Spans(parcel).keeper_of(address, size_bytes)
+                if keeper is not None:
+                    return memory(address, size_bytes, readonly, keeper)
             copied = memoryview(bytearray(bytes_at(address, size_bytes)))
             return copied.toreadonly() if readonly else copied
         self._holds.append(hold)

@@ -644,7 +644,8 @@ class Root(Interpreters):
 
         Raises:
             NotPicklableError: the function, or an argument, does not pickle.
-            InvalidArgumentError: the name of a function is not "module:function".
+            InvalidArgumentError: the name of a function is not "module:function"; `out` would be
+                copied, or is read only.
             NotExecutableError: this Python has no interpreter of its own.
             SlotBusyError, OutOfMappingsError, SpawnError, ClosedError: as `spawn`.
 

@@ -114,9 +114,13 @@ class RootHost:
             state.on_end = order.ended
             core.admit(state, pipes, awaited=True)
 
-        core.collector.expect()
         launch = Launch(request, None, Called(answered))
-        core.launcher.begin(launch)
+        core.collector.expect()
+        try:
+            core.launcher.begin(launch)
+        except BaseException:
+            core.collector.dismiss()
+            raise
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever the descriptor is readable."""
