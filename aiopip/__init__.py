@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 """True to type checkers, which take it for the one of `typing`."""
 
 if TYPE_CHECKING:
-    from aiopip._engine import BrokenPoolError
+    from aiopip._broken_pool import BrokenPoolError
     from aiopip._errors import (
         AbiMismatchError,
         AiopipError,
@@ -175,7 +175,7 @@ _HOMES = {
     "AlreadyExportedError": "_errors",
     "ArgumentsTooLongError": "_spawn_errors",
     "BadProgramError": "_spawn_errors",
-    "BrokenPoolError": "_engine",
+    "BrokenPoolError": "_broken_pool",
     "CallError": "_errors",
     "ClosedError": "_errors",
     "Completed": "_run",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
-import weakref
 from concurrent.futures import Future, process
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiopip._engine import Engine, PoolFuture
+from aiopip._crew import Crew
+from aiopip._engine import Engine
+from aiopip._executor_future import PoolFuture
 from aiopip._pickling import dump, name_unpicklable
 
 if TYPE_CHECKING:
@@ -70,10 +71,8 @@ class PoolExecutor(process.ProcessPoolExecutor):
         self._initializer: Any = initializer
         self._initargs = initargs
         self._max_tasks_per_child = max_tasks_per_child
-        engine = Engine(max_workers, initializer, initargs, max_tasks_per_child or 0)
-        self._engine = engine
-        # Dropped without a shutdown, it ends as one that was shut down without waiting.
-        self._end = weakref.ref(self, lambda _: engine.forsake())
+        self._engine = Engine(max_workers, initializer, initargs, max_tasks_per_child or 0)
+        self._engine.belong_to(self)
 
     @property
     def _processes(self) -> dict[int, Any]:  # type: ignore[override]
@@ -107,9 +106,15 @@ class PoolExecutor(process.ProcessPoolExecutor):
         self._engine.shutdown(wait, cancel_futures)
 
     def terminate_workers(self) -> None:
-        """Send the workers SIGTERM: calls that run or wait fail with BrokenPoolError."""
-        self._engine.end(lambda crew: crew.terminate())
+        """Send the workers SIGTERM: calls that run fail with BrokenPoolError, others are cancelled.
+
+        Source: `ProcessPoolExecutor.terminate_workers` of Python 3.14
+        """
+        self._engine.end(Crew.terminate)
 
     def kill_workers(self) -> None:
-        """Kill the workers: calls that run or wait fail with BrokenPoolError."""
-        self._engine.end(lambda crew: crew.kill())
+        """Kill the workers: calls that run fail with BrokenPoolError, others are cancelled.
+
+        Source: `ProcessPoolExecutor.kill_workers` of Python 3.14
+        """
+        self._engine.end(Crew.kill)

@@ -13,6 +13,7 @@ from multiprocessing import context, popen_spawn_posix, synchronize
 from typing import TYPE_CHECKING, Any
 
 from aiopip._interpreter import make_setup
+from aiopip._reducers import BY_REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,24 +51,27 @@ def make_inheriting_setup(
 @contextmanager
 def _spawning() -> Iterator[Inheriting]:
     inheriting = Inheriting()
-    kinds = synchronize.Lock, synchronize.RLock, synchronize.Semaphore, synchronize.BoundedSemaphore
-    before = {kind: copyreg.dispatch_table.get(kind) for kind in kinds}
     outer = context.get_spawning_popen()
-    context.set_spawning_popen(inheriting)  # type: ignore[arg-type]
+    context.set_spawning_popen(inheriting)  # type: ignore[arg-type]  # the thread's own
     try:
-        for kind in kinds:
-            copyreg.pickle(kind, _reduce_semaphore)
         yield inheriting
     finally:
-        for kind, reduce in before.items():
-            if reduce is None:
-                copyreg.dispatch_table.pop(kind, None)
-            else:
-                copyreg.dispatch_table[kind] = reduce
         context.set_spawning_popen(outer)
 
 
-def _reduce_semaphore(lock: Any) -> tuple[Any, ...]:
+def _reduce_semaphore(lock: Any) -> Any:
+    """By its address for a worker at its start, else as multiprocessing does, which refuses."""
+    if not isinstance(context.get_spawning_popen(), Inheriting):
+        return lock.__reduce_ex__(5)
     semaphore = lock._semlock  # noqa: SLF001
     state = semaphore.handle, semaphore.kind, semaphore.maxvalue, None
     return copyreg.__newobj__, (type(lock),), state  # type: ignore[attr-defined]
+
+
+for _kind in (
+    synchronize.Lock,
+    synchronize.RLock,
+    synchronize.Semaphore,
+    synchronize.BoundedSemaphore,
+):
+    BY_REFERENCE[_kind] = _reduce_semaphore

@@ -5,15 +5,15 @@ All methods are called under the executor's lock, but `wait`, in which its threa
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import select
 import signal
+import subprocess
 from collections import deque
 from typing import TYPE_CHECKING
 
-from aiopip._errors import call_error
+from aiopip._bell import Bell
+from aiopip._errors import ClosedError, NotPermittedError, call_error
 from aiopip._ffi import BATCH
 from aiopip._lifetime import open_default_client
 from aiopip._records import Ended, Failed, Reclaimed, Started
@@ -33,6 +33,11 @@ MAX_TASKS = 1024
 """How many slots the core has that an executor is the first to open."""
 
 ABORT_MS = 1000
+
+IN_A_TASK = (
+    "a PoolExecutor cannot be opened by a task, as the workers of another one are; here "
+    "`async with aiopip.this_task().root.pool()` has the root start workers"
+)
 
 
 class ThreadProcess:
@@ -86,33 +91,15 @@ class ThreadProcess:
         self.ended = True
         self._acknowledges = record.acknowledge
 
+    def is_alive(self) -> bool:
+        """Whether it runs, as multiprocessing's processes are asked."""
+        return not self.ended
+
     def acknowledge(self) -> None:
         """It has ended, and its memory may go."""
         if self._acknowledges:
             self._acknowledges = False
             self._client.acknowledge(*self.key)
-
-
-class Bell:
-    """A descriptor that wakes who polls it; closed with the last reference to it."""
-
-    __slots__ = ("fd",)
-
-    def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def ring(self) -> None:
-        """Make it readable."""
-        with contextlib.suppress(BlockingIOError):  # it is, and was not looked at for long
-            os.eventfd_write(self.fd, 1)
-
-    def clear(self) -> None:
-        """Make it not readable."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
-
-    def __del__(self) -> None:
-        os.close(self.fd)
 
 
 class ThreadHost:
@@ -124,23 +111,32 @@ class ThreadHost:
         Raises:
             NotPermittedError: this process is a task (EPERM).
             ForkedError, CallError: as for `Root`.
+            OSError: no descriptors are left (EMFILE).
         """
-        self._client = open_default_client(MAX_TASKS)
+        try:
+            self._client = open_default_client(MAX_TASKS)
+        except NotPermittedError:
+            raise NotPermittedError(IN_A_TASK) from None
         self.peer: Peer = self._client.peer()
         self._processes: dict[tuple[int, int], ThreadProcess] = {}
         self._waiting: deque[ThreadProcess] = deque()
-        self._bell = Bell()
         self._callbacks: dict[int, Callable[[], None]] = {}
-        self._epoll = select.epoll()
-        self.watch(self._client.fd(), self._drain)
-        self.watch(self._bell.fd, self._bell.clear)
+        try:
+            self._bell = Bell()
+            self._epoll = select.epoll()
+            self.watch(self._client.fd(), self._drain)
+            self.watch(self._bell.fd, self._bell.clear)
+        except BaseException:
+            self.peer.close()
+            self._client.close()
+            raise
 
     def start(self, order: Order) -> None:
         """Start a worker; see `_crew.Host`."""
         request = pack(
             order.program,
             order.args,
-            stdio=(None, None, order.stderr),
+            stdio=(subprocess.DEVNULL, None, order.stderr),
             max_tasks=MAX_TASKS,
             pass_fds=order.pass_fds,
             cpu=order.cpu,
@@ -154,8 +150,9 @@ class ThreadHost:
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back, in `serve`, whenever the descriptor is readable."""
+        if fd not in self._callbacks:
+            self._epoll.register(fd, select.EPOLLIN)
         self._callbacks[fd] = callback
-        self._epoll.register(fd, select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
         """End what `watch` began."""
@@ -180,6 +177,12 @@ class ThreadHost:
             if callback is not None:
                 callback()
 
+    def give_up(self) -> None:
+        """Start none of those for which the core has had no room."""
+        waiting, self._waiting = self._waiting, deque()
+        for process in waiting:
+            process.order.started(ClosedError("the executor ends"))
+
     def close(self) -> None:
         """Kill what is alive, and close."""
         self._client.abort(ABORT_MS)
@@ -187,6 +190,7 @@ class ThreadHost:
         self.peer.close()
         self._epoll.close()
         self._client.close()
+        self._callbacks.clear()  # they refer to this, which has descriptors
 
     def _begin(self, process: ThreadProcess) -> None:
         result = process.begin()
