@@ -21,6 +21,7 @@ FACTS = {
     "AbiMismatchError": (2, 3),
     "AlreadyExportedError": ("grid",),
     "ArgumentsTooLongError": ("grep",),
+    "BrokenPoolError": (2, aiopip.ExitStatus(9)),
     "BadProgramError": ("./notes.txt", "it is neither an ELF program nor a #! script"),
     "ClosedError": ("the Root is not open yet: `async with aiopip.Root() as root:`",),
     "EntryNotFoundError": ("./worker", "step"),
@@ -44,6 +45,7 @@ FACTS = {
     "OutOfMappingsError": ("./worker", "64600 of 65530"),
     "PrivilegedProgramError": ("sudo",),
     "ProgramNotFoundError": ("worker", "/usr/local/bin:/usr/bin:/bin"),
+    "RemoteError": ("solver.MeshError", "no such mesh"),
     "RootBusyError": (),
     "SlotBusyError": (None, 1024),
     "TaskFailed": (
@@ -55,6 +57,7 @@ FACTS = {
     "TaskTimeoutError": ("make", 60, None, None),
     "TasksAliveError": (2,),
     "UnsupportedLoopError": (),
+    "WorkerDiedError": (2, aiopip.ExitStatus(11), "solver: no such mesh\n"),
     "WrongThreadError": (),
 }
 

@@ -155,14 +155,15 @@ def test_programs_of_the_tutorial_are_typed(tmp_path: Path) -> None:
     run(f"{sys.executable} -m mypy --strict --python-version 3.11 *.py", tmp_path)
 
 
-def test_the_shortest_program(tmp_path: Path) -> None:
-    """That of the README, which says how it is compiled and run."""
+@pytest.mark.parametrize(("program", "count"), [("roots.py", 1), ("squares.py", 2)])
+def test_the_shortest_programs(program: str, count: int, tmp_path: Path) -> None:
+    """Those of the README, which says how they are compiled and run."""
     pytest.importorskip("numpy")
     for block in blocks(SOURCES / "README.md"):
         if block.file is not None:
             (tmp_path / block.file).write_text(block.text)
-        if block.language == "console" and "squares.py" in block.text:
-            assert run_all(block, tmp_path) == 2
+        if block.language == "console" and program in block.text:
+            assert run_all(block, tmp_path) == count
             break
     else:
         pytest.fail("nothing runs it")
@@ -182,7 +183,7 @@ def test_python_in_pages_is_python_of_ours(page: Path) -> None:
 
 
 def test_every_name_is_in_the_reference_or_the_tree() -> None:
-    reference = (DOCS / "reference.md").read_text()
+    reference = "".join((DOCS / name).read_text() for name in ("reference.md", "errors.md"))
     names = re.findall(r"^\.\. auto\w+:: aiopip\.(\w+)$", reference, re.MULTILINE)
     errors = re.findall(r"^[|` ]*-- (\w+)", _errors.__doc__ or "", re.MULTILINE)
     names += ["AiopipError", *errors]
