@@ -59,9 +59,9 @@ class ref:  # noqa: N801  it is called like a function, and is the interface's n
     """An object's memory itself, for a call of a pool: `pool.run(function, aiopip.ref(data))`.
 
     It arrives as a memoryview of the same memory, of the same format, shape and strides, read only
-    where the object is; what either side writes the other one sees.  `bytes`, `bytearray`,
-    `array.array` and `mmap` are copied without it.  NumPy arrays and memoryviews need it not: they
-    are never copied.
+    where the object is; what either side writes the other one sees.  `bytes`, `bytearray` and
+    `array.array` are copied without it, and `mmap` is refused.  NumPy arrays and memoryviews need
+    it not: they are never copied.
 
     The object's memory does not move while this lives: a bytearray cannot be resized.
 
@@ -129,7 +129,7 @@ def check_written(name: str, value: Any) -> None:
     Args:
         name: what the caller calls it: "out".
         value: a numpy.ndarray, a memoryview, a ref or a Region; tuples, lists and dicts of such;
-            or None.
+            or what cannot be written into: None, a number, the name of a file.
 
     Raises:
         InvalidArgumentError: it, or the item that the text names, is copied or must not be written.
@@ -140,10 +140,15 @@ def check_written(name: str, value: Any) -> None:
     elif isinstance(value, dict):
         for key, item in value.items():
             check_written(f"{name}[{key!r}]", item)
-    elif value is not None and (problem := _why_not_written(value)):
+    elif not _is_plain(value) and (problem := _why_not_written(value)):
         from aiopip._errors import InvalidArgumentError
 
         raise InvalidArgumentError(name, problem)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether nobody writes into it: the name of a file, say, for functions that call it so."""
+    return value is None or isinstance(value, (str, int, float)) or hasattr(value, "__fspath__")
 
 
 def _why_not_written(value: Any) -> str | None:

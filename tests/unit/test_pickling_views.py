@@ -209,6 +209,8 @@ def test_region_that_was_closed_is_refused() -> None:
 
 WRITTEN = [
     None,
+    "the name of a file",
+    5,
     np.zeros(3),
     np.zeros((4, 4))[::2, ::-1],
     memoryview(bytearray(3)),
@@ -243,8 +245,7 @@ REFUSED = [
     (np.zeros(3, object), "Python objects"),
     (np.ma.array([1]), r"a MaskedArray is copied; .* \.data"),
     (copy(np.zeros(3)), r"a copy is copied, .*pass a numpy\.ndarray"),
-    ("text", "a str is copied"),
-    (5, "an int is copied"),
+    ({1, 2}, "a set is copied"),
     ([np.zeros(3), bytearray(2)], r"out\[1\]: a bytearray"),
     ({"a": [b"abc"]}, r"out\['a'\]\[0\]: the bytes"),
 ]
