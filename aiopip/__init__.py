@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from aiopip._executor import PoolExecutor
     from aiopip._exports import Export
     from aiopip._group import TaskGroup
+    from aiopip._joblib import register_joblib
     from aiopip._lifetime import current_root
     from aiopip._lock import Lock
     from aiopip._memory import TaskMemory
@@ -166,6 +167,7 @@ __all__ = [
     "create_subprocess_shell",
     "current_root",
     "ref",
+    "register_joblib",
     "this_task",
 ]
 
@@ -247,6 +249,7 @@ _HOMES = {
     "create_subprocess_shell": "_subprocess",
     "current_root": "_lifetime",
     "ref": "_references",
+    "register_joblib": "_joblib",
     "this_task": "_this_task",
 }
 """The module in which each public name is defined."""

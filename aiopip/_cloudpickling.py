@@ -37,11 +37,13 @@ class MainNotImportableError(PicklingError):
 
 
 def cloudpickle() -> Any | None:
-    """The module, None when it is not installed."""
+    """The module, or joblib's own copy where joblib is used; None when it is not installed."""
     try:
         return importlib.import_module("cloudpickle")
     except ImportError:
-        return None
+        if "joblib" not in sys.modules:
+            return None
+        return importlib.import_module("joblib.externals.cloudpickle")
 
 
 def write_by_value(obj: object, table: Table, lent: list[PickleBuffer] | None) -> bytes | None:

@@ -108,6 +108,11 @@ class Engine:
         if short:
             self._ring()
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether there will be no worker any more, though nobody has shut it down."""
+        return self._broken is not None
+
     def cancel(self, future: PoolFuture[Any]) -> bool:
         """Take back a call that no worker has begun; whether that was done now."""
         if self._pid != os.getpid():

@@ -79,6 +79,11 @@ class PoolExecutor(process.ProcessPoolExecutor):
         """The workers that are alive, by process ID, as the base class has it."""
         return self._engine.processes()
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether a worker has died, or none can be had: no call is taken any more; internal."""
+        return self._engine.is_broken
+
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Have a worker call a function; see `Executor.submit`.
 

@@ -10,15 +10,26 @@ from __future__ import annotations
 import copyreg
 from contextlib import contextmanager
 from multiprocessing import context, popen_spawn_posix, synchronize
+from multiprocessing.reduction import ForkingPickler
+from sys import modules
 from typing import TYPE_CHECKING, Any
 
 from aiopip._interpreter import make_setup
-from aiopip._reducers import BY_REFERENCE
+from aiopip._pickling import dump
+from aiopip._reducers import BY_REFERENCE, Table, knows, learn_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aiopip._interpreter import Setup
+    from aiopip._pickling import Parcel
+
+SEMAPHORES = (
+    synchronize.Lock,
+    synchronize.RLock,
+    synchronize.Semaphore,
+    synchronize.BoundedSemaphore,
+)
 
 
 class Inheriting:
@@ -44,7 +55,7 @@ def make_inheriting_setup(
 ) -> tuple[Setup, tuple[int, ...]]:
     """What workers do first, and which descriptors they inherit for that."""
     with _spawning() as inheriting:
-        setup = make_setup(initializer, initargs)
+        setup = make_setup(initializer, initargs, _dump)
     return setup, tuple(dict.fromkeys(inheriting.fds))
 
 
@@ -52,26 +63,24 @@ def make_inheriting_setup(
 def _spawning() -> Iterator[Inheriting]:
     inheriting = Inheriting()
     outer = context.get_spawning_popen()
-    context.set_spawning_popen(inheriting)  # type: ignore[arg-type]  # the thread's own
+    context.set_spawning_popen(inheriting)  # type: ignore[arg-type]  # of this thread alone
     try:
         yield inheriting
     finally:
         context.set_spawning_popen(outer)
 
 
-def _reduce_semaphore(lock: Any) -> Any:
-    """By its address for a worker at its start, else as multiprocessing does, which refuses."""
-    if not isinstance(context.get_spawning_popen(), Inheriting):
-        return lock.__reduce_ex__(5)
+def _dump(obj: object) -> Parcel:
+    """Pickle as multiprocessing does, and by reference."""
+    numpy = modules.get("numpy")
+    if numpy is not None and not knows(numpy):
+        learn_numpy(numpy)
+    theirs = ForkingPickler._extra_reducers  # type: ignore[attr-defined]  # noqa: SLF001
+    semaphores: dict[type, Any] = dict.fromkeys(SEMAPHORES, _reduce_semaphore)
+    return dump(obj, Table({**theirs, **BY_REFERENCE, **semaphores}))
+
+
+def _reduce_semaphore(lock: Any) -> tuple[Any, ...]:
     semaphore = lock._semlock  # noqa: SLF001
     state = semaphore.handle, semaphore.kind, semaphore.maxvalue, None
     return copyreg.__newobj__, (type(lock),), state  # type: ignore[attr-defined]
-
-
-for _kind in (
-    synchronize.Lock,
-    synchronize.RLock,
-    synchronize.Semaphore,
-    synchronize.BoundedSemaphore,
-):
-    BY_REFERENCE[_kind] = _reduce_semaphore

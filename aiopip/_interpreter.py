@@ -34,15 +34,20 @@ class Setup(NamedTuple):
     initializer: Parcel | None
 
 
-def make_setup(initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> Setup:
+def make_setup(
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    dump_initializer: Callable[[object], Parcel] = dump,
+) -> Setup:
     """What workers of this program do first.
 
     Args:
         initializer: called in each worker before its first call.
         initargs: with what.
+        dump_initializer: how both are pickled.
     """
     alias_main()
-    packed = None if initializer is None else dump((initializer, initargs))
+    packed = None if initializer is None else dump_initializer((initializer, initargs))
     process = sys.modules.get("multiprocessing.process")
     authkey = None if process is None else bytes(process.current_process().authkey)
     main = describe_main() if main_can_be_imported() else None

@@ -83,17 +83,21 @@ class Sink(list[bytes]):
         return self[0] if len(self) == 1 else b"".join(self)
 
 
-def dump(obj: object) -> Parcel:
+def dump(obj: object, table: Table = BY_REFERENCE) -> Parcel:
     """Pickle an object, by reference what has memory of its own.
 
     Functions and classes go by their names; by value, if cloudpickle is installed, those that a
     worker cannot find by a name.
 
+    Args:
+        obj: the object.
+        table: other reducers than the usual ones.
+
     Raises:
         Exception: what pickle raised, or cloudpickle where that was tried too.
     """
     lent: list[PickleBuffer] = []
-    data = write(obj, BY_REFERENCE, lent)
+    data = write(obj, table, lent)
     return Parcel(data, _describe(lent) if lent else b"", lent)
 
 

@@ -116,3 +116,25 @@ def test_exchange_keeps_all_money() -> None:
     assert trades[0] == "10000"
     assert sum(map(int, trades[1:])) == 10000
     assert done.stderr == ""
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("name", "packages", "said"),
+    [
+        ("executor_asyncio.py", ("sklearn", "PIL"), "same pixels"),
+        ("executor_joblib.py", ("sklearn",), "all have the same results"),
+        ("executor_dask.py", ("sklearn", "dask"), "same result"),
+    ],
+)
+def test_executors_find_what_the_stock_ones_find(
+    name: str, packages: tuple[str, ...], said: str
+) -> None:
+    for package in packages:
+        pytest.importorskip(package)
+    done = run(name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert said in done.stdout
+    assert "aiopip" in done.stdout
+    assert "OTHER" not in done.stdout
+    assert done.stderr == ""
