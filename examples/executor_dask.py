@@ -19,11 +19,11 @@ from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a worker a processor, and a thread a worker
 
-import dask  # noqa: E402
-import numpy as np  # noqa: E402
-from sklearn.datasets import load_breast_cancer  # noqa: E402
+import dask
+import numpy as np
+from sklearn.datasets import load_breast_cancer
 
-import aiopip  # noqa: E402
+import aiopip
 
 SAMPLES = 200
 ENLARGED = 20
