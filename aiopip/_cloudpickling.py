@@ -5,6 +5,7 @@ Imported when a plain pickler has failed, or when `__main__` cannot be imported 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections import ChainMap
@@ -38,12 +39,13 @@ class MainNotImportableError(PicklingError):
 
 def cloudpickle() -> Any | None:
     """The module, or joblib's own copy where joblib is used; None when it is not installed."""
-    try:
-        return importlib.import_module("cloudpickle")
-    except ImportError:
-        if "joblib" not in sys.modules:
-            return None
-        return importlib.import_module("joblib.externals.cloudpickle")
+    names = ["cloudpickle"]
+    if "joblib" in sys.modules:
+        names.append("joblib.externals.cloudpickle")
+    for name in names:
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return None
 
 
 def write_by_value(obj: object, table: Table, lent: list[PickleBuffer] | None) -> bytes | None:

@@ -46,10 +46,8 @@ async def in_place(pool: Any, photographs: list[Any]) -> list[Any]:
     todo = [(photograph, amount) for photograph in photographs for amount in AMOUNTS]
     outs = [np.empty_like(photograph) for photograph, _ in todo]
     loop = asyncio.get_running_loop()
-    calls = [
-        loop.run_in_executor(pool, sharpen_into, out, *one)
-        for out, one in zip(outs, todo, strict=True)
-    ]
+    pairs = zip(outs, todo, strict=True)
+    calls = (loop.run_in_executor(pool, sharpen_into, out, *one) for out, one in pairs)
     await asyncio.gather(*calls)
     return outs
 
@@ -72,8 +70,6 @@ async def main() -> int:
         same = all(map(np.array_equal, found, expected))
         agree = agree and same
         print(f"{name}  {took_ms:7.1f} ms  {'same pixels' if same else 'OTHER PIXELS'}")
-    stock.shutdown()
-    ours.shutdown()
     return 0 if agree else 1
 
 

@@ -33,6 +33,7 @@ MEMBERS = {
     "ExitStatus": "core_dumped exit_code exited rusage signal signaled",
     "Export": "name withdraw withdrawn",
     "Lock": "SIZE_BYTES acquire acquire_nowait acquire_sync locked memory recover release",
+    "PoolExecutor": "kill_workers shutdown submit terminate_workers",
     "ReceivePipe": "aclose closed fileno receive",
     "Region": "address cast close closed dtype nbytes readonly shape source strides view",
     "RemoteRoot": "pid spawn",

@@ -341,22 +341,27 @@ def test_ctrl_c_while_calls_are_submitted_loses_none() -> None:
     done = run(
         """
         import _thread, aiopip, signal
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        armed, interrupted, futures = False, 0, []
+
+        def interrupt(*_):
+            global armed
+            if armed:
+                armed = False
+                raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, interrupt)
         signal.signal(signal.SIGALRM, lambda *_: _thread.interrupt_main())
-        interrupted, futures = 0, []
         with aiopip.PoolExecutor(2) as pool:
             pool.submit(abs, 1).result()
             signal.setitimer(signal.ITIMER_REAL, 0.0007, 0.0007)
             while interrupted < 100:
                 try:
+                    armed = True
                     futures.append(pool.submit(abs, -1))
+                    armed = False
                 except KeyboardInterrupt:
                     interrupted += 1
-            try:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-            except KeyboardInterrupt:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             print(sum(future.result(20) for future in futures) == len(futures))
         """
     )
