@@ -11,7 +11,7 @@ import contextlib
 import sys
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 
@@ -48,6 +48,29 @@ class Future(Settable[T], Protocol[T]):
         """What it was set to."""
 
     def __await__(self) -> Generator[Any, Any, T]: ...
+
+
+class Called(Generic[T]):
+    """What is called when it is set, where others wait for a future."""
+
+    __slots__ = ("_call", "_done")
+
+    def __init__(self, call: Callable[[T], None]) -> None:
+        self._call = call
+        self._done = False
+
+    def done(self) -> bool:
+        """Whether it was set."""
+        return self._done
+
+    def cancelled(self) -> bool:
+        """Never: nobody waits."""
+        return False
+
+    def set_result(self, result: T, /) -> None:
+        """Set it: call."""
+        self._done = True
+        self._call(result)
 
 
 class Timer(Protocol):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from aiopip._launch import Launch
+from aiopip._loop import Called
 from aiopip._pipes import Pipes
 from aiopip._request import pack
 
@@ -16,31 +17,6 @@ if TYPE_CHECKING:
     from aiopip._crew import Order
     from aiopip._launch import Answer
     from aiopip._state import TaskState
-
-T = TypeVar("T")
-
-
-class Called(Generic[T]):
-    """What is called when it is set, where others wait for a future."""
-
-    __slots__ = ("_call", "_done")
-
-    def __init__(self, call: Callable[[T], None]) -> None:
-        self._call = call
-        self._done = False
-
-    def done(self) -> bool:
-        """Whether it was set."""
-        return self._done
-
-    def cancelled(self) -> bool:
-        """Never: nobody waits."""
-        return False
-
-    def set_result(self, result: T, /) -> None:
-        """Set it: call."""
-        self._done = True
-        self._call(result)
 
 
 class RootProcess:
