@@ -366,8 +366,8 @@ async def test_asker_of_another_version(root: aiopip.Root) -> None:
     async with asking(root) as asker:
         with pytest.raises(Told, match=r"CallError: .*another version than its Root's"):
             await asker.ask("""
-                from aiopip import _messages, _remote
-                _remote.task_address = lambda: b"\\0aiopip.task/999/x"
+                from aiopip import _messages, _remote_socket
+                _remote_socket.task_address = lambda: b"\\0aiopip.task/999/x"
                 await root.spawn("true")
             """)
 
@@ -684,8 +684,8 @@ async def test_asker_killed_while_it_spawns(root: aiopip.Root) -> None:
             asker.task.kill()
             await asker.task.wait()
         root.kill_all(signal.SIGKILL)
-        await settled(root)
-        assert not root.tasks
+        await until(lambda: not root.tasks)
+    await settled(root)
 
 
 async def test_loop_that_ends_before_its_tasks(root: aiopip.Root) -> None:
