@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiopip._dispatch import Dispatcher
 from aiopip._errors import ClosedError, call_error
-from aiopip._interpreter import command, where
+from aiopip._interpreter import command, where, whose
 from aiopip._worker_errors import WorkerDiedError
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class Crew:
         """
         self._host = host
         self._calls = calls
+        self._owner = whose(peer)
         self._plan = plan
         self._changed = changed
         self._by_number: dict[int, Seat] = {}
@@ -292,7 +293,10 @@ class Crew:
 
     def _arguments(self, number: int) -> str:
         calls, plan = self._calls, self._plan
-        return f"{calls.address},{number},{calls.fd},({where(plan.setup)}),{plan.max_calls}"
+        return (
+            f"{calls.address},{number},{calls.fd},({where(plan.setup)}),{plan.max_calls},"
+            f"{self._owner}"
+        )
 
     def _started(self, seat: Seat, theirs: int, answer: Process | Exception) -> None:
         os.close(theirs)

@@ -5,6 +5,8 @@ Every worker imports this when it starts, so it imports next to nothing.
 
 from __future__ import annotations
 
+from errno import ECANCELED
+
 from aiopip._native import ffi, lib
 
 TYPE_CHECKING = False
@@ -34,28 +36,41 @@ class Source:
 
     __slots__ = ("_call", "_calls", "_hold", "_request", "_result", "_worker", "data", "table")
 
-    def __init__(self, address: int, worker: int, event_fd: int) -> None:
+    def __init__(self, address: int, worker: int, event_fd: int, owner: tuple[int, int]) -> None:
         """Become a worker of the queue at an address.
 
+        Args:
+            address: where it is.
+            worker: which worker of it this is.
+            event_fd: the owner's.
+            owner: PiP ID and generation of the task whose the queue is, or the root's PiP ID.
+
         Raises:
-            OSError: this is no task, or the queue is none of this version of aiopip.
+            OSError: this is no task, the owner has ended, or the queue is none of this version of
+                aiopip.
         """
         self._calls = ffi.cast("aiopip_calls *", address)
         self._worker = worker
         self._call = ffi.new("uint32_t *")
         self._request = ffi.new("struct aiopip_parcel *")
         self._result = ffi.new("struct aiopip_parcel *")
-        self._hold = self._keep_owner(address)
+        self._hold = self._keep_owner(address, *owner)
         _check(lib.aiopip_calls_join(self._calls, worker, event_fd), "joining the pool")
 
-    def _keep_owner(self, address: int) -> Any:
+    def _keep_owner(self, address: int, pipid: int, generation: int) -> Any:
         """Hold all of the owner's memory, if it is a task's, and have ours held when we end."""
         peer, version = ffi.new("aiopip_peer **"), ffi.new("uint32_t *")
         _check(lib.aiopip_join(peer, version), "joining the root")
         empty, export = ffi.new("struct aiopip_array *"), ffi.new("uint64_t *")
         _check(lib.aiopip_export(peer[0], EXPORT, len(EXPORT), empty, export), "exporting")
+        if pipid == lib.AIOPIP_PIPID_ROOT:
+            return None  # whose memory stays
         hold = ffi.new("aiopip_hold **")
-        lib.aiopip_hold_memory(peer[0], address, 0, hold)  # the root's own is no task's
+        _check(lib.aiopip_hold_memory(peer[0], address, 0, hold), "holding the owner's memory")
+        # It may have been killed meanwhile, and the memory there may be another's by now: one that
+        # runs the same program may have its own queue at the same place.
+        if lib.aiopip_generation(peer[0], pipid) != generation:
+            raise OSError(ECANCELED, "the owner of the pool has ended")
         return hold
 
     @property

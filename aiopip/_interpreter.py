@@ -16,6 +16,7 @@ from aiopip._spawn_errors import NotExecutableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiopip._ffi import Peer
     from aiopip._pickling import Parcel
     from aiopip._request import StrOrBytesPath
 
@@ -71,6 +72,11 @@ def where(setup: Setup) -> str:
     """Where a worker finds what it does first, as an argument of its `main`."""
     data = setup.parcel.data
     return f"{address_of(memoryview(data))},{len(data)}"
+
+
+def whose(peer: Peer) -> str:
+    """Whose memory a worker runs on, as an argument of its `main`."""
+    return f"({peer.pipid},{peer.generation(peer.pipid)})"
 
 
 def module_command(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from aiopip._dispatch import Dispatcher, Job
 from aiopip._errors import ClosedError, InvalidArgumentError, call_error
 from aiopip._ffi_calls import Calls
-from aiopip._interpreter import command, make_setup, where
+from aiopip._interpreter import command, make_setup, where, whose
 from aiopip._pickling import check_written, dump, name_unpicklable
 from aiopip._remote_errors import as_exception
 from aiopip._request import pack
@@ -56,6 +56,11 @@ class Result(Generic[T]):
             if not waiter.done():
                 waiter.set_result(None)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it has ended."""
+        return self._outcome is not None
+
     async def get(self) -> Outcome:
         """How it has ended, as soon as it has."""
         while self._outcome is None:
@@ -65,7 +70,7 @@ class Result(Generic[T]):
         return self._outcome
 
 
-class Errand(Generic[T]):
+class Work(Generic[T]):
     """One function, to be run by a task that is to be started.
 
     Attributes:
@@ -76,18 +81,31 @@ class Errand(Generic[T]):
         result: what comes of it.
     """
 
-    __slots__ = ("_number", "_tasks", "args", "fd", "name", "program", "result")
+    __slots__ = (
+        "_is_buried",
+        "_job",
+        "_number",
+        "_tasks",
+        "args",
+        "fd",
+        "name",
+        "program",
+        "result",
+    )
 
     def __init__(
         self,
         tasks: PythonTasks,
         number: int,
+        job: Job,
         line: tuple[str, list[str]],
         name: str,
         result: Result[T],
     ) -> None:
         self._tasks = tasks
         self._number = number
+        self._job = job
+        self._is_buried = False
         self.program, self.args = line
         self.fd = tasks.fd
         self.name = name
@@ -106,11 +124,29 @@ class Errand(Generic[T]):
 
     def ended(self, status: ExitStatus) -> None:
         """The task has ended: without a result, if none has come by now."""
-        self._tasks.bury(self._number, lambda: WorkerDiedError(0, status))
+        self._bury(lambda: WorkerDiedError(0, status))
+
+    def over(self, status: ExitStatus | None) -> None:
+        """The task has ended, or was not started: None."""
+        if status is None:
+            self.failed()
+        else:
+            self.ended(status)
 
     def failed(self) -> None:
-        """The task was not started."""
-        self._tasks.bury(self._number, ClosedError)
+        """The task was not started, or was given up."""
+        self.disown()
+        self._bury(ClosedError)
+
+    def disown(self) -> None:
+        """Nobody wants what the function returns; it may lie in memory that is gone."""
+        self._job.abandoned = True
+
+    def _bury(self, died: Callable[[], BaseException]) -> None:
+        # Once: then the number is another's.
+        if not self._is_buried:
+            self._is_buried = True
+            self._tasks.bury(self._number, died)
 
 
 class PythonTasks:
@@ -121,6 +157,7 @@ class PythonTasks:
         self._calls = Calls()
         self._dispatcher = Dispatcher(self._calls, peer, self._is_up)
         self._setup: Setup = make_setup(None, ())
+        self._owner = whose(peer)
         loop.watch(self._calls.fd, self._dispatcher.drain)
 
     @property
@@ -130,11 +167,12 @@ class PythonTasks:
 
     def arguments(self, number: int) -> str:
         """The arguments of a worker's `main`."""
-        return f"{self._calls.address},{number},{self.fd},({where(self._setup)}),{ONCE}"
+        queue = f"{self._calls.address},{number},{self.fd}"
+        return f"{queue},({where(self._setup)}),{ONCE},{self._owner}"
 
     def begin(
         self, function: Callable[..., T] | str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Errand[T]:
+    ) -> Work[T]:
         """Pack a function, for a task that is then started.
 
         Raises:
@@ -161,13 +199,14 @@ class PythonTasks:
         if number < 0:
             raise call_error(-number, "making room for a Python task failed")
         result: Result[T] = Result(self._loop)
+        job = Job(parcel, result.settle, number, copy_context())
         try:
             line = command(self.arguments(number))
-            self._dispatcher.submit(Job(parcel, result.settle, number, copy_context()))
+            self._dispatcher.submit(job)
         except BaseException:
             self.bury(number, ClosedError)
             raise
-        return Errand(self, number, line, _comm(function), result)
+        return Work(self, number, job, line, _comm(function), result)
 
     def bury(self, number: int, died: Callable[[], BaseException]) -> None:
         """A task has ended, or was not started."""

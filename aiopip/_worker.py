@@ -124,7 +124,14 @@ def _unpicklable_result(function: Any, value: object, error: Exception) -> Parce
     return dump(pack_unpicklable_result(function, value, error))
 
 
-def main(address: int, worker: int, event_fd: int, setup: tuple[int, int], limit: int) -> None:
+def main(
+    address: int,
+    worker: int,
+    event_fd: int,
+    setup: tuple[int, int],
+    limit: int,
+    owner: tuple[int, int],
+) -> None:
     """Be a worker, to the end of the process.
 
     Args:
@@ -133,12 +140,13 @@ def main(address: int, worker: int, event_fd: int, setup: tuple[int, int], limit
         event_fd: the owner's eventfd.
         setup: address and size of a pickled `_interpreter.Setup`: what to do before the first call.
         limit: how many calls to run; see `Worker`.
+        owner: PiP ID and generation of the owner; see `Source`.
     """
     from _signal import SIGINT, signal  # type: ignore[import-not-found]
 
     # Ctrl-C is for the root, which ends its workers.  No SIG_IGN: what they start would inherit it.
     signal(SIGINT, lambda *_: None)
-    source = Source(address, worker, event_fd)
+    source = Source(address, worker, event_fd, owner)
     status = 1
     try:
         prepare(memory_at(*setup))
