@@ -1,8 +1,11 @@
 """A task that asks its Root for tasks: its side of `_messages`.
 
-There is one connection for each event loop of the process, from the first spawn in it on.  It keeps
-no loop running; it is closed when that has ended, as soon as another loop asks, and when the
+There is one connection for each event loop of the process, from the first question in it on.  It
+keeps no loop running; it is closed when that has ended, as soon as another loop asks, and when the
 process ends.
+
+A worker, or a function in a task, runs on the memory of this process: as long as it may, nothing of
+what it uses is let go (`Errand.keeps`), whatever becomes of loop and connection.
 """
 
 from __future__ import annotations
@@ -13,16 +16,12 @@ import errno
 import itertools
 import os
 import signal
-import socket
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
-import anyio
-
 from aiopip._channel import Channel
 from aiopip._errors import (
-    CallError,
     ClosedError,
     ForkedError,
     InvalidArgumentError,
@@ -33,26 +32,21 @@ from aiopip._errors import (
     call_error,
 )
 from aiopip._loop import running_loop
-from aiopip._messages import (
-    SOCKET_NAME,
-    VERSION,
-    Answer,
-    Begun,
-    Cancel,
-    Collect,
-    Finished,
-    Refused,
-    Rejected,
-    read_record,
-    task_address,
-)
+from aiopip._messages import Answer, Begun, Cancel, Collect, Finished, Refused, Rejected
 from aiopip._pipes import lifted
+from aiopip._remote_errand import Errand, Lodgers
+from aiopip._remote_socket import connect, find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import socket
+    from collections.abc import Sequence
 
-    from aiopip._loop import Future, Loop
+    from aiopip._ffi import Peer
+    from aiopip._loop import Future, Loop, Settable
     from aiopip._messages import SocketRecord, Spawn
+    from aiopip._pool import Pool
+    from aiopip._python_tasks import PythonTasks
+    from aiopip._request import SpawnRequest
     from aiopip._status import ExitStatus
     from aiopip._this_task import ThisTask
 
@@ -66,106 +60,56 @@ PAUSE_S = 0.002
 _UNKNOWN = "the connection to the Root ended before the end of {} was known"
 
 
-class Errand:
-    """A spawn that the Root does for this task, and the task that came of it.
-
-    Attributes:
-        number: what names it in messages.
-        program: what is started, as it was given.
-        name: what the task is called.
-        pipid: its PiP ID.
-        generation: which use of the slot; the two name a task for ever.
-        pid: its process ID.
-        pidfd: a descriptor that signals it, -1 when it has ended.
-        status: how it ended, None while that is not known.
-        answered: set when it has started or failed, or the connection has ended.
-        error: what it failed at.
-        is_over: whether nothing will be heard of it any more.
-        is_collected: whether the Root need not keep it.
-        waiters: who waits until it is over.
-        callbacks: what is called then.
-    """
-
-    __slots__ = (
-        "answered",
-        "callbacks",
-        "error",
-        "generation",
-        "is_collected",
-        "is_over",
-        "name",
-        "number",
-        "pid",
-        "pidfd",
-        "pipid",
-        "program",
-        "status",
-        "waiters",
-    )
-
-    def __init__(self, number: int, program: str, name: str, answered: Future[None]) -> None:
-        self.number = number
-        self.program = program
-        self.name = name
-        self.answered = answered
-        self.pipid = self.generation = self.pid = 0
-        self.pidfd = -1
-        self.status: ExitStatus | None = None
-        self.error: Exception | None = None
-        self.is_over = False
-        self.is_collected = False
-        self.waiters: list[Future[None]] = []
-        self.callbacks: list[Callable[[ExitStatus | None], None]] = []
-
-    def answer(self) -> None:
-        """Let who spawns go on."""
-        if not self.answered.done():
-            self.answered.set_result(None)
-
-    def forsake(self) -> None:
-        """Nothing will be heard of it any more, and nobody can be told: the loop has ended."""
-        self.is_over = True
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-    def end(self) -> None:
-        """Nothing will be heard of it any more."""
-        self.forsake()
-        self.answer()
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        callbacks, self.callbacks = self.callbacks, []
-        for callback in callbacks:
-            callback(self.status)
-
-    def __str__(self) -> str:
-        return f"task {self.name!r} (PiP ID {self.pipid}, process {self.pid})"
-
-
 class Connection:
     """What this process has asked for in one of its event loops.
 
     Attributes:
         loop: which one.
         max_tasks: how many tasks the Root may have alive.
+        pools: those that are open: they end with the connection.
         closed: whether it is.
     """
 
-    def __init__(self, loop: Loop, end: socket.socket, max_tasks: int) -> None:
+    def __init__(self, loop: Loop, record: SocketRecord) -> None:
+        """Connect.
+
+        Raises:
+            CallError: the Root cannot be asked; its errno and text say why.
+        """
         self.loop = loop
-        self.max_tasks = max_tasks
+        self.max_tasks = record.max_tasks
+        self.pools: set[Pool] = set()
         self.closed = False
+        self._record = record
         self._forked = False
         self._problem: Exception | None = None
         self._errands: dict[int, Errand] = {}
         self._numbers = itertools.count(1)
-        self._turns = anyio.Semaphore(AT_ONCE)
+        self._waiting: deque[tuple[Errand, Spawn, Sequence[int]]] = deque()
+        """Spawns whose turn has not come."""
+        self._under_way: set[int] = set()
+        """Those that were sent and not answered."""
         self._dropped: deque[Errand] = deque()
         """Those that nobody refers to any more, and whose end nobody has asked for."""
-        self._channel = Channel(loop, end, self._heard, self._unsent, self.close)
+        self._python: PythonTasks | None = None
+        self._channel: Channel | None = None
+        self._open(connect(record))
+
+    def _open(self, end: socket.socket | None) -> None:
+        if end is None:
+            self.loop.call_later(PAUSE_S, self._try_again)
+        else:
+            self._channel = Channel(self.loop, end, self._heard, self._unsent, self.close)
+            self._go_on()
+
+    def _try_again(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._open(connect(self._record))
+        except Exception as error:  # noqa: BLE001  told to all who have asked
+            self._problem = error
+            self.close()
 
     def check(self) -> None:
         """Refuse use in a forked child, behind the end, and in another loop."""
@@ -178,49 +122,105 @@ class Connection:
         if not self.loop.is_current:
             raise WrongThreadError("the task was spawned in another event loop; use it there")
 
+    def python(self, peer: Peer) -> PythonTasks:
+        """The functions that tasks run for this loop.
+
+        Args:
+            peer: this process.
+        """
+        if self._python is None:
+            from aiopip._python_tasks import PythonTasks
+
+            self._python = PythonTasks(self.loop, peer)
+        return self._python
+
+    # Spawns
+
+    def errand(self, request: SpawnRequest, answered: Settable[None], *, bound: bool) -> Errand:
+        """A spawn to be begun.
+
+        Args:
+            request: what is to be started.
+            answered: set when it has started, or `failure` says why not.
+            bound: whether the task ends with this process, or the connection.
+        """
+        name = request.given_name or request.program_text.rpartition("/")[2]
+        return Errand(next(self._numbers), request.program_text, name, answered, bound=bound)
+
+    def begin(self, errand: Errand, spawn: Spawn, descriptors: Sequence[int]) -> None:
+        """Have the Root start a task, when its turn comes.
+
+        Args:
+            errand: of `errand`.
+            spawn: the message.
+            descriptors: what goes with it, open until that is answered.
+        """
+        self.check()
+        self._collect_dropped()
+        self._errands[errand.number] = errand
+        self._waiting.append((errand, spawn, descriptors))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting and self._channel is not None and len(self._under_way) < AT_ONCE:
+            errand, spawn, descriptors = self._waiting.popleft()
+            self._under_way.add(errand.number)
+            self._channel.send(errand.number, spawn, descriptors)
+
+    def failure(self, errand: Errand) -> Exception | None:
+        """Why an errand was answered without a task; None when there is one."""
+        error, errand.error = errand.error, None
+        if error is None and not errand.pid:
+            closed = "the Root was closed while the task was being started"
+            return self._problem or ClosedError(closed)
+        return error
+
     async def spawn(
-        self, program: str, name: str, spawn: Spawn, descriptors: Sequence[int]
-    ) -> Errand:
+        self, errand: Errand, answered: Future[None], spawn: Spawn, descriptors: Sequence[int]
+    ) -> None:
         """Have the Root start a task, and wait until that is done.
+
+        Args:
+            errand: of `errand`.
+            answered: as there.
+            spawn: the message.
+            descriptors: what goes with it.
 
         Cancellation:
             The task is killed and reaped before the cancellation leaves.
         """
-        async with self._turns:
-            self.check()
-            self._collect_dropped()
-            answered: Future[None] = self.loop.create_future()
-            errand = Errand(next(self._numbers), program, name, answered)
-            self._errands[errand.number] = errand
-            self._channel.send(errand.number, spawn, descriptors)
-            try:
-                await answered
-            except GeneratorExit:
-                self._cancel(errand)  # the coroutine is being closed, and may not wait
-                raise
-            except BaseException:
-                self._cancel(errand)
-                await self.settle(errand)
-                raise
-            error, errand.error = errand.error, None
-            try:
-                if error is not None:
-                    raise error
-                if not errand.pid:
-                    raise self._problem or ClosedError(
-                        "the Root was closed while the task was being started"
-                    )
-                return errand
-            finally:
-                del error  # its traceback refers to this frame
+        self.begin(errand, spawn, descriptors)
+        try:
+            await answered
+        except GeneratorExit:
+            self.cancel(errand)  # the coroutine is being closed, and may not wait
+            raise
+        except BaseException:
+            self.cancel(errand)
+            await self.settle(errand)
+            raise
+        error = self.failure(errand)
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback refers to this frame
 
-    def _cancel(self, errand: Errand) -> None:
-        if errand.is_over:
+    def cancel(self, errand: Errand) -> None:
+        """Nobody wants a task any more that was being started."""
+        if errand.disown is not None:
+            errand.disown()
+        waiting = [one for one in self._waiting if one[0] is errand]
+        if waiting:
+            self._waiting.remove(waiting[0])
+            del self._errands[errand.number]
+            errand.end()
+        elif errand.is_over:
             # It has started and ended since the interruption, and before this ran.
             self.collect(errand)
         else:
             errand.is_collected = True
-            self._channel.send(errand.number, Cancel())
+            self._send(errand, Cancel())
 
     async def settle(self, errand: Errand) -> None:
         """Wait until nothing is left of a task, whatever comes."""
@@ -228,6 +228,8 @@ class Connection:
             over: Future[None] = self.loop.create_future()
             errand.waiters.append(over)
             await self.loop.settle(over)
+
+    # Tasks
 
     async def wait(self, errand: Errand) -> ExitStatus:
         """Wait for the end of a task, and collect it."""
@@ -260,15 +262,16 @@ class Connection:
             return
         errand.is_collected = True
         if not self.closed and self.loop.is_current:
-            self._channel.send(errand.number, Collect())
-            if errand.is_over:
-                self._errands.pop(errand.number, None)
+            self._say_collect(errand)
         else:
             self._dropped.append(errand)
 
     def drop(self, errand: Errand) -> None:
         """Nobody refers to a task's handle any more; in any thread, within anything."""
         if errand.is_collected or self.closed:
+            return
+        if errand.callbacks:
+            errand.is_dropped = True  # they look at its memory first
             return
         errand.is_collected = True
         self._dropped.append(errand)
@@ -277,10 +280,16 @@ class Connection:
 
     def _collect_dropped(self, _: None = None) -> None:
         while self._dropped:
-            errand = self._dropped.popleft()
-            self._channel.send(errand.number, Collect())
-            if errand.is_over:
-                self._errands.pop(errand.number, None)
+            self._say_collect(self._dropped.popleft())
+
+    def _say_collect(self, errand: Errand) -> None:
+        self._send(errand, Collect())
+        if errand.is_over:
+            self._errands.pop(errand.number, None)
+
+    def _send(self, errand: Errand, message: object) -> None:
+        if self._channel is not None:
+            self._channel.send(errand.number, message)
 
     def send_signal(self, errand: Errand, signum: int) -> None:
         """Send a task a signal, by its pidfd: that needs no answer of the Root's."""
@@ -315,13 +324,19 @@ class Connection:
                 # What is started cannot be signalled; the Root ends it, and says so.
                 problem = "this task has no descriptor left for a task; raise RLIMIT_NOFILE"
                 errand.error = call_error(errno.EMFILE, problem)
-                self._cancel(errand)
+                self.cancel(errand)
         elif isinstance(message, Begun):
             errand.pipid, errand.generation, errand.pid = message
             errand.pidfd = lifted(descriptors[0]) if descriptors else -1
+            self._answered(number)
             errand.answer()
         else:
+            self._answered(number)
             self._ended(errand, message)
+
+    def _answered(self, number: int) -> None:
+        self._under_way.discard(number)
+        self._go_on()
 
     def _ended(self, errand: Errand, message: Answer) -> None:
         if isinstance(message, Refused):
@@ -332,31 +347,56 @@ class Connection:
         if errand.is_collected:
             self._errands.pop(errand.number, None)
         errand.end()
+        if errand.is_dropped:
+            self.collect(errand)
 
     def _unsent(self, number: int, error: OSError) -> None:
+        self._answered(number)
         errand = self._errands.pop(number, None)
         if errand is not None:
             what = f"asking the Root for {errand.program!r} failed: {error.strerror}"
             errand.error = call_error(error.errno or errno.EIO, what)
             errand.end()
 
+    # The end
+
     def close(self) -> None:
         """End it: nothing will be heard of what was asked for."""
         if self.closed:
             return
         self.closed = True
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
+        self._waiting.clear()
         errands, self._errands = self._errands, {}
+        _Process.lodgers.take_in(errands.values())
+        if self.loop.gone:  # setting a future would call into it
+            for pool in list(self.pools):
+                pool.forsake()
+            for errand in errands.values():
+                errand.forsake()
+            return
+        # First those whose calls fail as those of something that is closed.
+        for pool in list(self.pools):
+            pool.abandon()
+        if self._python is not None:
+            self._python.close()
+            self._python = None
         for errand in errands.values():
-            if self.loop.gone:
-                errand.forsake()  # setting a future would call into its loop
-            else:
-                errand.end()
+            errand.end()
+
+    def leave(self) -> None:
+        """The process ends: kill what is bound, and see to it that the rest is waited for."""
+        self.closed = True
+        if self._channel is not None:
+            self._channel.forsake()
+        _Process.lodgers.take_in(self._errands.values())
 
     def forsake(self) -> None:
-        """This process is a forked child: close the descriptor, and nothing else."""
+        """This process is a forked child: close the descriptors, and nothing else."""
         self.closed = self._forked = True
-        self._channel.forsake()
+        if self._channel is not None:
+            self._channel.forsake()
 
 
 class _Process:
@@ -364,24 +404,22 @@ class _Process:
 
     lock: ClassVar = threading.Lock()
     connections: ClassVar[list[Connection]] = []
+    lodgers: ClassVar = Lodgers()
 
 
-async def connection(me: ThisTask) -> Connection:
+def connection(me: ThisTask) -> Connection:
     """The connection of the running loop, made if there is none.
 
     Raises:
         CallError: the Root cannot be asked; its errno and text say why.
+        RuntimeError: no event loop runs.
     """
-    while (found := _found()) is None:
-        record = _record(me)
-        end = _connected(record)
-        if end is None:
-            await anyio.sleep(PAUSE_S)
-            continue
-        found = Connection(running_loop(), end, record.max_tasks)
+    loop = running_loop()
+    found = _found()
+    if found is None:
+        found = Connection(loop, find(me))
         with _Process.lock:
             _Process.connections.append(found)
-        break
     return found
 
 
@@ -394,63 +432,14 @@ def _found() -> Connection | None:
                 one.close()
             if not one.closed:
                 _Process.connections.append(one)
+        _Process.lodgers.sweep()
         return next((one for one in _Process.connections if one.loop.is_current), None)
-
-
-def _record(me: ThisTask) -> SocketRecord:
-    try:
-        region = me.named_import_nowait(me.root, SOCKET_NAME)
-    except WouldBlock:
-        raise call_error(
-            errno.ENOTCONN,
-            "the Root cannot be asked: it has no socket, since neither $XDG_RUNTIME_DIR nor /tmp "
-            "had a folder for it that is its user's alone, or it is no aiopip.Root",
-        ) from None
-    with region:
-        record = read_record(bytes(region.view()))
-    if record.version != VERSION:
-        raise call_error(
-            errno.EPROTO,
-            "the Root's aiopip is of another version than this task's, and cannot be asked; "
-            "install the same release in both environments",
-        )
-    return record
-
-
-def _connected(record: SocketRecord) -> socket.socket | None:
-    """A connection; None when too many wait for one."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    try:
-        made.bind(task_address())
-        made.connect(record.path)
-    except BlockingIOError:
-        made.close()
-        return None
-    except OSError as error:
-        made.close()
-        raise _cannot_connect(error, record) from None
-    return made
-
-
-def _cannot_connect(error: OSError, record: SocketRecord) -> CallError:
-    path = os.fsdecode(record.path)
-    if error.errno == errno.EACCES:
-        return NotPermittedError(
-            f"the Root cannot be asked by its socket {path!r}: this task runs as another user than "
-            "its Root, which starts nothing for it",
-            path,
-        )
-    why = {
-        errno.ENOENT: "; was it removed, or has this task another root folder or mounts?",
-        errno.EMFILE: "; raise RLIMIT_NOFILE",
-    }.get(error.errno or 0, "")
-    what = f"the Root cannot be asked by its socket {path!r}: {error.strerror}{why}"
-    return call_error(error.errno or errno.EIO, what, path)
 
 
 def _at_exit() -> None:
     for one in _Process.connections:
-        one.forsake()
+        one.leave()
+    _Process.lodgers.wait()
 
 
 def _in_forked_child() -> None:
@@ -459,6 +448,7 @@ def _in_forked_child() -> None:
     known, _Process.connections = _Process.connections, []
     for one in known:
         one.forsake()
+    _Process.lodgers.forsake()
 
 
 atexit.register(_at_exit)

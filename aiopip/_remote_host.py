@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from typing import TYPE_CHECKING
 
-from aiopip._errors import TaskEndedError
-from aiopip._remote_task import spawn
+from aiopip._errors import ClosedError, TaskEndedError
+from aiopip._loop import Called
+from aiopip._pipes import Pipes
+from aiopip._placing import taken
+from aiopip._request import pack
 from aiopip._status import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiopip._crew import Order
-    from aiopip._loop import Loop
-    from aiopip._remote_task import RemoteTask
-    from aiopip._this_task import ThisTask
+    from aiopip._remote import Connection
+    from aiopip._remote_errand import Errand
 
 LOST = 0xFF00
 """The wait status of a worker of which nothing is known: it exited with 255, as asyncio has it."""
@@ -24,71 +28,85 @@ LOST = 0xFF00
 class RemoteProcess:
     """A worker that is a task of the Root, in the hands of the task that has asked for it."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_asked", "_errand")
 
-    def __init__(self, task: RemoteTask) -> None:
-        self._task = task
+    def __init__(self, asked: Connection, errand: Errand) -> None:
+        self._asked = asked
+        self._errand = errand
 
     @property
     def pid(self) -> int:
         """The process ID."""
-        return self._task.pid
+        return self._errand.pid
 
     @property
     def pipid(self) -> int:
         """The PiP ID."""
-        return self._task.pipid
+        return self._errand.pipid
 
     def kill(self) -> None:
         """Send SIGKILL, if it runs."""
-        with contextlib.suppress(TaskEndedError):  # the news is on its way
-            self._task.kill()
+        self._send(signal.SIGKILL)
 
     def terminate(self) -> None:
         """Send SIGTERM, if it runs."""
-        with contextlib.suppress(TaskEndedError):
-            self._task.terminate()
+        self._send(signal.SIGTERM)
+
+    def _send(self, signum: int) -> None:
+        with contextlib.suppress(TaskEndedError, ClosedError):  # the news is on its way
+            self._asked.send_signal(self._errand, signum)
 
     def acknowledge(self) -> None:
         """It has ended, and its memory may go."""
-        self._task.acknowledge()
+        self._asked.collect(self._errand)
 
 
 class RemoteHost:
     """Has the Root start workers, which it kills when this task, or its loop, has ended."""
 
-    __slots__ = ("_loop", "_me")
+    __slots__ = ("_asked",)
 
-    def __init__(self, me: ThisTask, loop: Loop) -> None:
-        self._me = me
-        self._loop = loop
+    def __init__(self, asked: Connection) -> None:
+        self._asked = asked
 
     def start(self, order: Order) -> None:
-        """Start a worker."""
-        self._loop.start_soon(self._start, order)
+        """Start a worker.
 
-    async def _start(self, order: Order) -> None:
-        try:
-            task = await spawn(
-                self._me,
+        Raises:
+            ClosedError: the connection has ended.
+            SpawnOptionError, CallError: it cannot be asked for.
+        """
+        asked = self._asked
+        with Pipes(order.program, None, None, order.stderr) as pipes:
+            request = pack(
                 order.program,
-                tuple(order.args),
-                bound=True,
-                stderr=order.stderr,
+                order.args,
+                stdio=pipes.stdio,
+                max_tasks=asked.max_tasks,
+                env=os.environb,
                 pass_fds=order.pass_fds,
                 cpu=order.cpu,
                 name=order.name,
             )
-        except Exception as error:  # noqa: BLE001  told to the crew
-            order.started(error)
-            return
-        order.started(RemoteProcess(task))
-        task.on_end(lambda status: order.ended(status or ExitStatus(LOST, lost=True)))
+
+        def answered(_: None) -> None:
+            error = asked.failure(errand)
+            if error is not None:
+                order.started(error)
+                return
+            order.started(RemoteProcess(asked, errand))
+            errand.callbacks.append(
+                lambda status: order.ended(status or ExitStatus(LOST, lost=True))
+            )
+
+        errand = asked.errand(request, Called(answered), bound=True)
+        errand.keeps = order
+        asked.begin(errand, *taken(request, bound=True))
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back whenever the descriptor is readable."""
-        self._loop.watch(fd, callback)
+        self._asked.loop.watch(fd, callback)
 
     def unwatch(self, fd: int) -> None:
         """End what `watch` began."""
-        self._loop.unwatch(fd)
+        self._asked.loop.unwatch(fd)

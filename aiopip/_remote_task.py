@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyio.abc import Process
 
@@ -16,14 +16,17 @@ from aiopip._remote import connection
 from aiopip._request import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Unpack
 
     from aiopip._descriptors import Stdio
+    from aiopip._loop import Future
     from aiopip._pipes import ReceivePipe, SendPipe
+    from aiopip._python_tasks import Work
     from aiopip._region import Region
-    from aiopip._remote import Connection, Errand
+    from aiopip._remote import Connection
+    from aiopip._remote_errand import Errand
     from aiopip._request import StrOrBytesPath
     from aiopip._spawn import PlainOptions
     from aiopip._status import ExitStatus
@@ -250,9 +253,11 @@ class RemoteTask(Process):
 async def spawn(
     me: ThisTask,
     program: StrOrBytesPath,
-    args: tuple[StrOrBytesPath, ...],
+    args: Sequence[StrOrBytesPath],
     *,
     bound: bool = False,
+    work: Work[Any] | None = None,
+    make: Callable[[ThisTask, Connection, Errand, Pipes], RemoteTask] = RemoteTask,
     stdin: Stdio = None,
     stdout: Stdio = None,
     stderr: Stdio = None,
@@ -266,17 +271,22 @@ async def spawn(
         args: its arguments.
         bound: whether the Root kills it when this process has ended, or the connection of this loop
             was closed.
+        work: the function that it runs, if it is for one.
+        make: the class of what is returned.
         stdin: may be PIPE here, as may
         stdout: this, and
         stderr: this.
         options: the others.
     """
-    asked = await connection(me)
+    asked = connection(me)
     with Pipes(program, stdin, stdout, stderr) as pipes:
         if options.get("env") is None:
             options["env"] = os.environb
         request = pack(program, args, stdio=pipes.stdio, max_tasks=asked.max_tasks, **options)
-        message, descriptors = taken(request, bound)
-        name = request.given_name or request.program_text.rpartition("/")[2]
-        errand = await asked.spawn(request.program_text, name, message, descriptors)
-        return RemoteTask(me, asked, errand, pipes)
+        answered: Future[None] = asked.loop.create_future()
+        errand = asked.errand(request, answered, bound=bound)
+        if work is not None:
+            errand.keeps, errand.disown = work, work.disown
+            errand.callbacks.append(work.over)
+        await asked.spawn(errand, answered, *taken(request, bound))
+        return make(me, asked, errand, pipes)

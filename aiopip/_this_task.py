@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from aiopip._errors import (
     DeadlockError,
@@ -18,9 +18,11 @@ from aiopip._errors import (
 from aiopip._exports import Export, Exports
 from aiopip._ffi import MAX_TASKS, PIPID_ROOT, Hold, Peer, Word
 from aiopip._imports import encode_name
+from aiopip._interpreters import Interpreters, Workplace
 from aiopip._loop import running_loop
 from aiopip._peers import task_peer
 from aiopip._region import Region
+from aiopip._remote import connection
 from aiopip._remote_task import RemoteTask, spawn
 from aiopip._signals import SignalStream
 from aiopip._waiter import Job, Wait, the_waiter, wait_here, wait_in_thread
@@ -30,16 +32,22 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from aiopip._remote_python import RemotePythonTask
     from aiopip._request import StrOrBytesPath
     from aiopip._spawn import SpawnOptions
+
+T = TypeVar("T")
 
 NO_GENERATION = 0
 
 
-class RemoteRoot:
+class RemoteRoot(Interpreters):
     """The root of this task, to import from, and to ask for tasks: `this_task().root`.
 
-    Thread safety: any thread; `spawn` is for a running event loop.
+    `pool` is as the Root's: its workers are tasks of the Root, which run on this task's memory.
+    They are killed when this task ends, or the event loop in which the pool is.
+
+    Thread safety: any thread; to ask for something is for a running event loop.
     """
 
     __slots__ = ("_pid", "_task_pid")
@@ -95,9 +103,88 @@ class RemoteRoot:
 
         Source: `pip_task_spawn(3)`, which the original refuses to tasks; execve(2)
         """
+        return await spawn(self._me(), program, args, **options)
+
+    async def spawn_python(
+        self, function: Callable[..., T] | str, /, *args: Any, **kwargs: Any
+    ) -> RemotePythonTask[T]:
+        """Have the Root start an interpreter that runs one function.
+
+        As `Root.spawn_python` in this process, of which it has the interpreter, `sys.path`,
+        environment, folder and standard streams.  Arguments go by reference, and are kept until the
+        task has ended.
+
+        It goes on when this task is killed, whose memory stays for it.  An interpreter that ends
+        waits for such tasks before, as for those of `multiprocessing`.
+
+        Args:
+            function: found by its module and name in the task; "package.module:function"; lambdas
+                and closures go by value where cloudpickle is installed.
+            args: its arguments.
+            kwargs: its keyword arguments.
+
+        Returns:
+            The task, whose `result()` is what the function returns.
+
+        Raises:
+            NotPicklableError: the function, or an argument, does not pickle.
+            InvalidArgumentError: the name of a function is not "module:function".
+            NotExecutableError: this Python has no interpreter of its own.
+            SpawnError, NotPermittedError, CallError, ClosedError, ForkedError, RuntimeError: as
+                `spawn`.
+
+        Cancellation:
+            The task is killed and reaped before the cancellation leaves.
+
+        Thread safety: any thread with a running event loop, to which the task belongs.
+
+        Source: `multiprocessing.Process`
+        """
+        from aiopip._remote_python import spawn_python
+
+        return await spawn_python(self._me(), function, args, kwargs)
+
+    async def spawn_module(
+        self, module: str, /, *argv: StrOrBytesPath, **options: Unpack[SpawnOptions]
+    ) -> RemoteTask:
+        """Have the Root start an interpreter that runs a module, as `python -m` does.
+
+        It has this process's interpreter, options and `sys.path`.
+
+        Args:
+            module: its name; of a package `__main__` is run.
+            argv: its arguments, from `sys.argv[1]` on.
+            options: those of `spawn`.
+
+        Returns:
+            The task; that there is no such module is its own error, and its status 1.
+
+        Raises:
+            NotExecutableError: this Python has no interpreter of its own.
+            SpawnError, NotPermittedError, CallError, ClosedError, ForkedError, RuntimeError: as
+                `spawn`.
+
+        Cancellation:
+            As `spawn`.
+
+        Source: `runpy.run_module`
+        """
+        from aiopip._interpreter import module_command
+
+        program, args = module_command(module, argv)
+        return await self.spawn(program, *args, **options)
+
+    def _workplace(self) -> Workplace:
+        from aiopip._remote_host import RemoteHost
+
+        me = self._me()
+        asked = connection(me)
+        return Workplace(RemoteHost(asked), me.peer, asked.loop, asked.pools)
+
+    def _me(self) -> ThisTask:
         if os.getpid() != self._task_pid:
             raise ForkedError
-        return await spawn(this_task(), program, args, **options)
+        return this_task()
 
     def __repr__(self) -> str:
         return f"<aiopip.RemoteRoot pid={self._pid}>"
@@ -146,8 +233,13 @@ class ThisTask:
 
     @property
     def root(self) -> RemoteRoot:
-        """The root, to import from."""
+        """The root, to import from, and to ask for tasks."""
         return self._root
+
+    @property
+    def peer(self) -> Peer:
+        """This process as the native core has it; internal."""
+        return self._peer
 
     def export(self, name: str, array: object, *, keep: bool = False) -> Export:
         """Export an array under a name: the root and all tasks may import it, in place.

@@ -53,6 +53,7 @@ def answer(source: str) -> tuple[str, ...]:
         return ("error", type(error).__name__, str(error))
 
 
-for line in sys.stdin:
-    sys.stdout.write(repr(answer(ast.literal_eval(line))) + "\n")
-    sys.stdout.flush()
+if __name__ == "__main__":  # it is imported by the workers of its pools
+    for line in sys.stdin:
+        sys.stdout.write(repr(answer(ast.literal_eval(line))) + "\n")
+        sys.stdout.flush()
