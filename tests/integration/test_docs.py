@@ -36,7 +36,8 @@ MEMBERS = {
     "PoolExecutor": "kill_workers shutdown submit terminate_workers",
     "ReceivePipe": "aclose closed fileno receive",
     "Region": "address cast close closed dtype nbytes readonly shape source strides view",
-    "RemoteRoot": "pid spawn",
+    "RemotePythonTask": "result",
+    "RemoteRoot": "pid spawn spawn_module spawn_python",
     "RemoteTask": "aclose kill name named_import pid pipid program resume returncode send_signal "
     "status stderr stdin stdout stop terminate wait wait_nowait",
     "Root": "__aenter__ abort create_subprocess_exec create_subprocess_shell events export "
