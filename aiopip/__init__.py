@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from aiopip._references import ref
     from aiopip._region import Region
     from aiopip._remote_errors import RemoteError, RemoteTraceback
+    from aiopip._remote_python import RemotePythonTask
     from aiopip._remote_task import RemoteTask
     from aiopip._root import Root
     from aiopip._run import Completed
@@ -135,6 +136,7 @@ __all__ = [
     "ReceivePipe",
     "Region",
     "RemoteError",
+    "RemotePythonTask",
     "RemoteRoot",
     "RemoteTask",
     "RemoteTraceback",
@@ -217,6 +219,7 @@ _HOMES = {
     "ReceivePipe": "_pipes",
     "Region": "_region",
     "RemoteError": "_remote_errors",
+    "RemotePythonTask": "_remote_python",
     "RemoteRoot": "_this_task",
     "RemoteTask": "_remote_task",
     "RemoteTraceback": "_remote_errors",

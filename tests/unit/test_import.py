@@ -187,3 +187,17 @@ for name in {names!r}:
         print(name)
 """)
     assert printed == ""
+
+
+def test_task_that_has_no_pool_loads_none() -> None:
+    """A program that asks for its Root does not pay for what it does not ask it for."""
+    printed = run_python("""
+import sys
+import aiopip
+aiopip.this_task, aiopip.RemoteRoot
+print(*sorted(name for name in sys.modules if name.startswith("aiopip.")))
+""")
+    loaded = set(printed.split())
+    assert "aiopip._remote_task" in loaded
+    lazy = {"_pool", "_crew", "_dispatch", "_python_tasks", "_remote_host", "_remote_python"}
+    assert not loaded & {f"aiopip.{name}" for name in lazy}
