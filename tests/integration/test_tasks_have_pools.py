@@ -173,7 +173,7 @@ async def test_pools_in_one_loop_after_the_other(root: aiopip.Root, asker: Asker
     for _ in range(3):
         found, descriptors = await asker.ask(body)
         assert found == 42
-        assert descriptors <= first[1]
+        assert descriptors < first[1] + 3  # two come and go with garbage
     await alone(root, asker)
 
 
