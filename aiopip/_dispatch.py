@@ -32,7 +32,7 @@ from aiopip._ffi_calls import (
     bytes_at,
 )
 from aiopip._remote_errors import unpack_error
-from aiopip._results import Lender
+from aiopip._results import Lender, Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,8 @@ class Job:
         parcel: function, arguments and keyword arguments.
         target: the worker that is to run it, ANY for whoever comes first.
         deliver: called once with how it ended, unless it was cancelled before it began.
-        context: where its result is read, which may run code of the user's; None: anywhere.
+        context: where its result is read, which may run code of the user's; None: not here, and
+            the outcome has it as an `Unread`.
         number: the native queue's, -1 while it waits for room there.
         abandoned: whether nobody wants to know its value.
         over: whether it was delivered or cancelled; a worker may run it still.
@@ -288,28 +289,27 @@ class Dispatcher:
         error: BaseException | None = None
         if job.abandoned or job.over:
             self._calls.release(event.call)
-        else:
-            run = job.context.run if job.context is not None else _run
+        elif job.context is None:
             try:
-                value = run(self._load, event, job.parcel)
-                if event.flags & FAILED:
-                    error, value = unpack_error(value), None
-            except BaseException as raised:  # noqa: BLE001  by an object's own code: the caller's
-                error, value = raised, None
+                lender = Lender(self._calls, event.call, self._peer)
+                value = Unread(lender, event, job.parcel, self._kept.values())
+            except Exception as raised:  # noqa: BLE001  no memory: it must end all the same
+                error = raised
+        else:
+            value, error = job.context.run(self._read, event, job.parcel)
         _deliver(job, Outcome(value, error, event.worker, event.started_ns, event.ended_ns))
 
-    def _load(self, event: CallEvent, arguments: Parcel) -> Any:
-        if not event.table_bytes:
-            try:
-                return loads(bytes_at(event.data, event.data_bytes))
-            finally:
-                self._calls.release(event.call)
-        lender = Lender(self._calls, event.call, self._peer)
-        return lender.load(event, arguments, self._kept.values())
-
-
-def _run(load: Callable[..., Any], *args: Any) -> Any:
-    return load(*args)
+    def _read(self, event: CallEvent, arguments: Parcel) -> tuple[Any, BaseException | None]:
+        if event.table_bytes:
+            lender = Lender(self._calls, event.call, self._peer)
+            return Unread(lender, event, arguments, self._kept.values()).read()
+        try:
+            value = loads(bytes_at(event.data, event.data_bytes))
+            return (None, unpack_error(value)) if event.flags & FAILED else (value, None)
+        except BaseException as raised:  # noqa: BLE001  by an object's own code: the caller's
+            return None, raised
+        finally:
+            self._calls.release(event.call)
 
 
 def _why_not(event: CallEvent) -> BaseException:

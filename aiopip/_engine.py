@@ -26,6 +26,7 @@ from aiopip._errors import ForkedError
 from aiopip._ffi_calls import ANY, Calls
 from aiopip._inheriting import make_inheriting_setup
 from aiopip._remote_errors import RemoteTraceback
+from aiopip._results import Unread
 from aiopip._thread_host import ThreadHost
 from aiopip._uninterrupted import Uninterrupted
 from aiopip._worker_errors import WorkerDiedError
@@ -65,7 +66,9 @@ class Engine:
         self._initargs = initargs  # kept: workers see the semaphores in them where they are
         self._max_calls = max_calls
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # The garbage collector may run a finaliser in the middle of anything that is done under it,
+        # and that may shut this down.
+        self._lock = threading.RLock()
         self._parts: Parts | None = None
         self._thread: threading.Thread | None = None
         self._owner: weakref.ref[Any] | None = None
@@ -329,9 +332,11 @@ class Engine:
 def _set(future: PoolFuture[Any], outcome: Outcome) -> None:
     if not future.set_running_or_notify_cancel():
         return
-    error = outcome.error
+    value, error = outcome.value, outcome.error
+    if isinstance(value, Unread):
+        value, error = value.read()
     if error is None:
-        future.set_result(outcome.value)
+        future.set_result(value)
         return
     if isinstance(error.__cause__, RemoteTraceback):
         text = str(error.__cause__)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiopip._crew import Crew
 from aiopip._engine import Engine
 from aiopip._executor_future import PoolFuture
-from aiopip._pickling import dump, name_unpicklable
+from aiopip._pickling import check_written, dump, name_unpicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +95,8 @@ class PoolExecutor(process.ProcessPoolExecutor):
         engine.check()
         future: PoolFuture[T] = PoolFuture(engine)
         try:
+            if "out" in kwargs:
+                check_written("out", kwargs["out"])
             parcel = dump((fn, args, kwargs))
         except (TypeError, AttributeError, PicklingError) as error:
             named = name_unpicklable(fn, args, kwargs, error)

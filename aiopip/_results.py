@@ -17,8 +17,9 @@ import struct
 from _pickle import loads
 from typing import TYPE_CHECKING, Any
 
-from aiopip._ffi_calls import bytes_at
+from aiopip._ffi_calls import FAILED, LENDS, bytes_at
 from aiopip._pickling import READONLY, memory
+from aiopip._remote_errors import unpack_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,8 +49,10 @@ class Lender:
         self._holds.clear()
         self._calls.release(self._call)
 
-    def load(self, event: CallEvent, arguments: Parcel, kept: Iterable[Parcel]) -> Any:
-        """Read the result of a call.
+    def views(
+        self, event: CallEvent, arguments: Parcel, kept: Iterable[Parcel]
+    ) -> list[memoryview]:
+        """All memory to which the result of a call points, held.
 
         Args:
             event: of its end.
@@ -58,11 +61,16 @@ class Lender:
         """
         table = bytes_at(event.table, event.table_bytes)
         ours = _Spans(arguments) if arguments.table else None
-        buffers = [
+        return [
             self._view(address, size_bytes, bool(flags & READONLY), ours, kept)
             for address, size_bytes, flags in TABLE.iter_unpack(table)
         ]
-        return loads(bytes_at(event.data, event.data_bytes), buffers=buffers)
+
+    def stream(self, event: CallEvent) -> memoryview | bytes:
+        """The pickle stream itself, held where it is large."""
+        if event.flags & LENDS:
+            return self._view(event.data, event.data_bytes, True, None, ())
+        return bytes(bytes_at(event.data, event.data_bytes))
 
     def _view(
         self,
@@ -85,6 +93,27 @@ class Lender:
             return copied.toreadonly() if readonly else copied
         self._holds.append(hold)
         return memory(address, size_bytes, readonly, self)
+
+
+class Unread:
+    """A result that is there, and is read where code of the user's may run: without a lock."""
+
+    __slots__ = ("_buffers", "_failed", "_stream")
+
+    def __init__(
+        self, lender: Lender, event: CallEvent, arguments: Parcel, kept: Iterable[Parcel]
+    ) -> None:
+        self._stream = lender.stream(event)
+        self._buffers = lender.views(event, arguments, kept) if event.table_bytes else []
+        self._failed = bool(event.flags & FAILED)
+
+    def read(self) -> tuple[Any, BaseException | None]:
+        """What the function returned, or why there is nothing."""
+        try:
+            value = loads(self._stream, buffers=self._buffers)
+            return (None, unpack_error(value)) if self._failed else (value, None)
+        except BaseException as raised:  # noqa: BLE001  by an object's own code: the caller's
+            return None, raised
 
 
 class _Spans:

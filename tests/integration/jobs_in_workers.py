@@ -7,10 +7,13 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from multiprocessing.synchronize import Event
+
+    from aiopip import PoolExecutor
 
 given: Any = None
 """What the initializer was called with."""
@@ -182,3 +185,29 @@ def parallel(backend: str | None) -> tuple[set[int], str]:
 
 def _where() -> tuple[int, str]:
     return os.getpid(), threading.current_thread().name
+
+
+class Calling:
+    """An object that submits a call where it is read, if that is where there is an executor."""
+
+    pool: ClassVar[PoolExecutor | None] = None
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.future: Future[int] | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.pool is not None:
+            self.future = self.pool.submit(abs, -2 * self.number)
+
+
+class Owner:
+    """Ends its executor when the garbage collector finds it."""
+
+    def __init__(self, pool: PoolExecutor) -> None:
+        self.pool = pool
+        self.myself = self
+
+    def __del__(self) -> None:
+        self.pool.shutdown(wait=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures as cf
 import contextlib
+import gc
 import multiprocessing as mp
 import os
 import threading
@@ -292,8 +293,34 @@ def test_arrays_are_seen_in_place(pool: aiopip.PoolExecutor) -> None:
     assert (array[::2] == 7).all()
     assert (array[1::2] == numpy.arange(1.0, 1000, 2)).all()
     array.flags.writeable = False
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(aiopip.InvalidArgumentError, match="out: the array is read only"):
         pool.submit(jobs.fill, out=array, number=7).result(BOUND_S)
+
+
+def test_what_would_be_written_to_a_copy_is_refused(pool: aiopip.PoolExecutor) -> None:
+    with pytest.raises(aiopip.InvalidArgumentError, match=r"out: a bytearray is copied"):
+        pool.submit(jobs.fill, out=bytearray(8), number=7).result(BOUND_S)
+
+
+def test_result_that_calls_the_executor_when_it_is_read(pool: aiopip.PoolExecutor) -> None:
+    """It is read without the lock, and in this process."""
+    jobs.Calling.pool = pool
+    try:
+        nested = pool.submit(jobs.Calling, 21).result(BOUND_S)
+    finally:
+        jobs.Calling.pool = None
+    assert nested.future is not None
+    assert nested.future.result(BOUND_S) == 42
+
+
+def test_executor_that_is_shut_down_by_its_owners_finaliser() -> None:
+    for _ in range(10):
+        pool = aiopip.PoolExecutor(1)
+        futures = [pool.submit(abs, -number) for number in range(20)]
+        owner = jobs.Owner(pool)
+        del pool, owner
+        gc.collect()
+        assert [future.result(BOUND_S) for future in futures] == list(range(20))
 
 
 def test_big_arguments_and_results_travel(pool: aiopip.PoolExecutor) -> None:
