@@ -54,6 +54,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/heat.py
 	$(BIN)/python examples/wordcount.py
 	$(BIN)/python examples/exchange.py
+	$(BIN)/python examples/drawing.py
 
 # All are run, whatever the first one says.  With ARGS, some tests on one Python are what is wanted.
 test: $(INSTALLED) $(GROUP)test $(GROUP)wheel $(if $(ARGS),,$(WHEEL))

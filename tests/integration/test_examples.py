@@ -28,7 +28,7 @@ def test_examples_are_short() -> None:
         for path in EXAMPLES.iterdir()
         if path.suffix in (".c", ".py")
     }
-    assert {"unmodified.py", "heat.py", "wordcount.py", "exchange.py"} <= lines.keys()
+    assert {"unmodified.py", "heat.py", "wordcount.py", "exchange.py", "drawing.py"} <= lines.keys()
     assert not {name: count for name, count in lines.items() if count > LINES_MAX}
 
 
@@ -141,3 +141,31 @@ def test_executors_find_what_the_stock_ones_find(
     assert "aiopip" in done.stdout
     assert "OTHER" not in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.timeout(180)
+def test_drawing_is_the_same_each_way(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("rich")
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "not" / "there yet"
+    done = run("drawing.py", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "to the last bit" in done.stdout
+    rows = re.findall(r"│ (\w+) +│ (\d+\.\d\d) +│ (\d+\.\d\d) +│", done.stdout)
+    assert [name for name, *_ in rows] == ["serially", "ProcessPoolExecutor", "aiopip"]
+    assert all(float(number) > 0 for _, *numbers in rows for number in numbers)
+    assert {path.name for path in folder.iterdir()} == {"drawing.png", "drawing-times.png"}
+    with image.open(folder / "drawing.png") as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (1024, 1200))
+        pixels = numpy.asarray(picture).astype(int)
+    # The background is blue, of few tones; the coat is black, as lines are; the collar is white.
+    background = pixels[500:600, 900:1000]
+    assert background[..., 2].min() > background[..., 0].max()
+    assert numpy.ptp(background, axis=(0, 1)).max() < 32
+    assert pixels[850:900, 250:400].max() < 8
+    assert (pixels[760:800, 435:450].min(axis=2) > 240).mean() > 0.5
+    with image.open(folder / "drawing-times.png") as picture:
+        colours = {bytes(colour).hex() for _, colour in picture.convert("RGB").getcolors(1 << 24)}
+    assert {"4477aa", "ccbb44", "228833", "aa3377"} <= colours  # of the stages
