@@ -463,7 +463,7 @@ class Core:
                 pool.abandon()
             if self._python is not None:
                 self._python.close()
-                self._python = None  # its descriptor goes, though somebody keeps the Root
+        self._python = None  # its descriptor goes, though somebody keeps the Root
         if result < 0 and not busy_is_fine:
             raise call_error(-result, "closing the native core failed")
 

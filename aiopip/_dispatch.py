@@ -298,6 +298,7 @@ class Dispatcher:
         else:
             value, error = job.context.run(self._read, event, job.parcel)
         _deliver(job, Outcome(value, error, event.worker, event.started_ns, event.ended_ns))
+        del error  # its traceback may refer to this frame
 
     def _read(self, event: CallEvent, arguments: Parcel) -> tuple[Any, BaseException | None]:
         if event.table_bytes:

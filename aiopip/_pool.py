@@ -226,7 +226,11 @@ class Pool:
             for job, _ in started:
                 self.drop(job)
             raise
-        return [outcome.get() for outcome in outcomes]
+        try:
+            return [outcome.get() for outcome in outcomes]
+        finally:
+            outcomes.clear()  # the traceback of an error of theirs refers to this frame
+            started.clear()
 
     def map(
         self,
@@ -311,8 +315,11 @@ class Pool:
         except BaseException:
             self.drop(job)
             raise
-        value: T = outcome.get()
-        return value
+        try:
+            value: T = outcome.get()
+            return value
+        finally:
+            del outcome, future, job  # the traceback of an error of theirs refers to this frame
 
     def _pack(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
         if "out" in kwargs:

@@ -99,7 +99,10 @@ class PoolMap(Generic[T]):
             raise
         error = self._error or StopAsyncIteration()
         self.cancel()
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
 
     async def aclose(self) -> None:
         """Cancel what is under way, as `Pool.run` does; the iteration is over."""
@@ -152,7 +155,10 @@ class PoolMap(Generic[T]):
                     self._fail(error)
         if self._failed is not None and not self._under_way and not self._ended:
             failed, self._failed = self._failed, None
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed  # likewise
 
     def _fail(self, error: Exception) -> None:
         self._exhausted = True

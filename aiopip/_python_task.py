@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiopip._errors import TaskFailed
@@ -28,6 +29,9 @@ class PythonTask(Task, Generic[T]):
         """Made by `Root.spawn_python`."""
         super().__init__(core, state, pipes)
         self._result = result
+        # Each worker exports something, so its memory waits for somebody to hear of its end.  Who
+        # has the result need not ask for that.
+        result.on_told = partial(core.acknowledge, state)
 
     async def result(self) -> T:
         """Wait for what the function returns; it may be asked for again.

@@ -37,11 +37,18 @@ COMM_BYTES = 15
 
 
 class Result(Generic[T]):
-    """What a function in a task will have returned."""
+    """What a function in a task will have returned.
 
-    __slots__ = ("_loop", "_outcome", "_waiters")
+    Attributes:
+        on_told: called when somebody has it, and the task has ended, in either order; None: nobody
+            is to be told of that.
+    """
+
+    __slots__ = ("_has_ended", "_is_told", "_loop", "_outcome", "_waiters", "on_told")
 
     def __init__(self, loop: Loop) -> None:
+        self.on_told: Callable[[], None] | None = None
+        self._is_told = self._has_ended = False
         self._loop = loop
         self._outcome: Outcome | None = None
         self._waiters: list[Future[None]] = []
@@ -67,7 +74,18 @@ class Result(Generic[T]):
             waiter: Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
+        self._is_told = True
+        self._tell()
         return self._outcome
+
+    def ended(self) -> None:
+        """The task has ended."""
+        self._has_ended = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._is_told and self._has_ended and self.on_told is not None:
+            self.on_told()
 
 
 class Work(Generic[T]):
@@ -125,6 +143,7 @@ class Work(Generic[T]):
     def ended(self, status: ExitStatus) -> None:
         """The task has ended: without a result, if none has come by now."""
         self._bury(lambda: WorkerDiedError(0, status))
+        self.result.ended()
 
     def over(self, status: ExitStatus | None) -> None:
         """The task has ended, or was not started: None."""
