@@ -33,16 +33,19 @@ MEMBERS = {
     "ExitStatus": "core_dumped exit_code exited rusage signal signaled",
     "Export": "name withdraw withdrawn",
     "Lock": "SIZE_BYTES acquire acquire_nowait acquire_sync locked memory recover release",
+    "Pool": "__aenter__ broadcast map run run_on statistics workers",
+    "PoolMap": "aclose",
     "PoolExecutor": "kill_workers shutdown submit terminate_workers",
     "ReceivePipe": "aclose closed fileno receive",
     "Region": "address cast close closed dtype nbytes readonly shape source strides view",
+    "PythonTask": "result",
     "RemotePythonTask": "result",
-    "RemoteRoot": "pid spawn spawn_module spawn_python",
+    "RemoteRoot": "pid pool spawn spawn_module spawn_python",
     "RemoteTask": "aclose kill name named_import pid pipid program resume returncode send_signal "
     "status stderr stdin stdout stop terminate wait wait_nowait",
     "Root": "__aenter__ abort create_subprocess_exec create_subprocess_shell events export "
-    "kill_all max_tasks named_import named_import_nowait run signal_group spawn statistics "
-    "task_group tasks wait_any wait_any_nowait",
+    "kill_all max_tasks named_import named_import_nowait pool run signal_group spawn "
+    "spawn_module spawn_python statistics task_group tasks trim wait_any wait_any_nowait",
     "SendPipe": "aclose closed fileno send",
     "Share": "FILES FS",
     "SignalStream": "close",
