@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Data: TypeAlias = bytes | bytearray | memoryview
 else:
-    from _pickle import PickleBuffer, Pickler, PicklingError, loads
+    from aiopip._pickle_core import PickleBuffer, Pickler, PicklingError, loads
 
 __all__ = [
     "Parcel",

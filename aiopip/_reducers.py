@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Reduced: TypeAlias = tuple[Any, ...]
 else:
-    from _pickle import PickleBuffer, PicklingError
+    from aiopip._pickle_core import PickleBuffer, PicklingError
 
 _CASTS = "?bBhHiIlLqQnNfdcP"
 """The formats that memoryview.cast() takes, alone or behind an '@'."""

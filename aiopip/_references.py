@@ -1,15 +1,13 @@
 """Memory of the space as objects: views of an address, and what users refer to on purpose.
 
-Every worker imports this when it starts, so it imports nothing but the extension module and what
-`_pickle` imports itself.
+Every worker imports this when it starts, so it imports nothing that an interpreter has not loaded
+already: the extension module, and with it cffi, only when there is memory to refer to.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from _functools import partial  # type: ignore[import-not-found]
 from sys import modules
-
-from aiopip._native import ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +26,8 @@ def memory(address: int, size_bytes: int, readonly: bool, keeper: object) -> mem
     """
     if not size_bytes:
         return memoryview(b"" if readonly else bytearray())
+    from aiopip._native import ffi
+
     # A view keeps its buffer, the buffer its pointer, and the pointer a destructor, which does
     # nothing but refer to the keeper.
     pointer = ffi.gc(ffi.cast("char *", address), partial(_drop, keeper))
@@ -52,6 +52,8 @@ def locate(buffer: PickleBuffer) -> tuple[int, int, bool]:
 
 def address_of(view: memoryview) -> int:
     """The address of the first byte of a contiguous view."""
+    from aiopip._native import ffi
+
     return int(ffi.cast("uintptr_t", ffi.from_buffer("char[]", view)))
 
 
