@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import marshal
 import os
 import subprocess
 import sys
@@ -27,11 +28,11 @@ class Setup(NamedTuple):
     """What a worker does before its first call, to be kept as long as one may be started.
 
     Attributes:
-        parcel: what the worker reads.
+        data: what the worker reads: the arguments of `aiopip._worker.prepare`.
         initializer: the memory to which that points in turn.
     """
 
-    parcel: Parcel
+    data: bytes
     initializer: Parcel | None
 
 
@@ -53,7 +54,9 @@ def make_setup(
     authkey = None if process is None else bytes(process.current_process().authkey)
     main = describe_main() if main_can_be_imported() else None
     begin = packed and (packed.data, packed.table)
-    return Setup(dump((sys.argv, main, authkey, begin)), packed)
+    setup: Any = [str(one) for one in sys.argv], main, authkey, begin
+    # Not pickled: a worker that has no initializer does without `pickle` so far.
+    return Setup(marshal.dumps(setup), packed)
 
 
 def command(worker: str) -> tuple[str, list[str]]:
@@ -70,8 +73,7 @@ def command(worker: str) -> tuple[str, list[str]]:
 
 def where(setup: Setup) -> str:
     """Where a worker finds what it does first, as an argument of its `main`."""
-    data = setup.parcel.data
-    return f"{address_of(memoryview(data))},{len(data)}"
+    return f"{address_of(memoryview(setup.data))},{len(setup.data)}"
 
 
 def whose(peer: Peer) -> str:

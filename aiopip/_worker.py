@@ -1,127 +1,19 @@
 """What an interpreter runs that is a worker of a pool, or a task of one function.
 
-It is started as `python -c "...; from aiopip._worker import main; main(...)"`, and is ready as soon
-as this is imported, so it imports next to nothing.
-
-A call's arguments lie in the owner's memory and are seen in place.  When the function has returned
-and something of the worker's still refers to that memory, the owner is told, and keeps it until it
-is told that this has ended, too (`_Loan`).  A result that points to memory of the worker's is kept
-here until the owner has given it back; see `native/src/calls.h`.
+It is started as `python -c "...; from aiopip._worker import main; main(...)"`, many at once, so all
+on the way to `ready` imports next to nothing: what a call needs, first of all `pickle`, is imported
+while the owner is told.
 """
 
-from __future__ import annotations
-
 import sys
-from _weakref import ref
-from posix import _exit, getpid
 
-from aiopip._ffi_worker import CALL, FAILED, KEEPS, LENDS, RELEASED, STOP, Source, memory_at
-from aiopip._pickling import dump, load
+from aiopip._calls import CALL, FAILED, STOP, Source, memory_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from aiopip._pickling import Parcel
-
-
-class _Loan:
-    """What all views of a call's arguments keep alive."""
-
-    __slots__ = ("__weakref__",)
-
-
-class Worker:
-    """One worker, from its start to its end."""
-
-    __slots__ = ("_is_program", "_kept", "_lent", "_limit", "_pid", "_source")
-
-    def __init__(self, source: Source, limit: int) -> None:
-        """Take where its calls come from.
-
-        Args:
-            source: the queue.
-            limit: how many calls it runs; 0 for any number; -1 for one, which is a program: that
-                may end by SystemExit.
-        """
-        self._source = source
-        self._limit = abs(limit)
-        self._is_program = limit < 0
-        self._pid = getpid()
-        self._lent: dict[int, Parcel] = {}
-        """Results whose memory the owner has."""
-        self._kept: dict[int, ref[_Loan]] = {}
-        """Arguments to whose memory something here refers, though their calls have ended."""
-
-    def run(self) -> int:
-        """Serve until the owner says that it is enough, or the limit is reached.
-
-        Returns:
-            The exit status: of a program that has raised something, 1.
-        """
-        calls, failed = 0, False
-        while True:
-            taken = self._source.take()
-            if taken == CALL:
-                failed = self._serve(self._source.number)
-                calls += 1
-                if calls == self._limit:
-                    return int(failed and self._is_program)
-            elif taken == RELEASED:
-                self._lent.pop(self._source.number, None)
-            elif taken == STOP:
-                return 0
-
-    def _serve(self, number: int) -> bool:
-        """Run one call and hand over what came out; whether it failed."""
-        loan = _Loan()
-        returned = ref(loan, lambda _: self._returned(number))
-        flags, parcel = self._call(loan)
-        if getpid() != self._pid:
-            _exit(0)  # the function has forked, and its child has come back: it is no worker
-        del loan
-        self._kept[number] = returned
-        if returned() is None:
-            self._kept.pop(number, None)  # if another thread has not just done that
-        else:
-            flags |= KEEPS
-        if parcel.keepers:
-            flags |= LENDS
-        if self._source.finish(number, flags, parcel.data, parcel.table):
-            self._lent[number] = parcel
-        return bool(flags & FAILED)
-
-    def _call(self, loan: _Loan) -> tuple[int, Parcel]:
-        source = self._source
-        try:
-            function, args, kwargs = load(source.data, source.table, lambda *_: loan)
-            value = function(*args, **kwargs)
-        except BaseException as error:  # noqa: BLE001  the caller's, whatever it is
-            if isinstance(error, SystemExit) and self._is_program:
-                leave(_status_of(error.code))
-            return FAILED, _failure(error)
-        try:
-            return 0, dump(value)
-        except Exception as error:  # noqa: BLE001  what an object's own reduction raises
-            return FAILED, _unpicklable_result(function, value, error)
-
-    def _returned(self, number: int) -> None:
-        """Nothing refers to a call's arguments any more; called in any thread."""
-        if self._kept.pop(number, None) is not None:
-            self._source.give_back(number)
-
-
-def _failure(error: BaseException) -> Parcel:
-    """An exception as what the caller is to raise."""
-    from aiopip._remote_errors import pack_error
-
-    return dump(pack_error(error))
-
-
-def _unpicklable_result(function: Any, value: object, error: Exception) -> Parcel:
-    from aiopip._remote_errors import pack_unpicklable_result
-
-    return dump(pack_unpicklable_result(function, value, error))
+    from aiopip._serving import Worker
 
 
 def main(
@@ -138,8 +30,8 @@ def main(
         address: where the queue is.
         worker: which worker of it this is.
         event_fd: the owner's eventfd.
-        setup: address and size of a pickled `_interpreter.Setup`: what to do before the first call.
-        limit: how many calls to run; see `Worker`.
+        setup: address and size of `_interpreter.Setup.data`: what to do before the first call.
+        limit: how many calls to run; see `_serving.Worker`.
         owner: PiP ID and generation of the owner; see `Source`.
     """
     from _signal import SIGINT, signal  # type: ignore[import-not-found]
@@ -151,33 +43,71 @@ def main(
     try:
         prepare(memory_at(*setup))
     except BaseException as error:  # noqa: BLE001  told to who has started it
-        parcel = _failure(error)
+        from aiopip._serving import failure
+
+        parcel = failure(error)
         source.ready(FAILED, parcel.data, parcel.table)
     else:
         source.ready(0, b"", b"")
-        serving = Worker(source, limit)
-        status = serving.run()
-    # Here `serving` lives on, and so do the results that it has lent, to the end of the process:
-    # freed, their memory would be unmapped under the owner's views.
+        server = _make_worker(source, limit)
+        status = server.run()
+    # Here `server` lives on, and so do the results that it has lent, to the end of the process:
+    # freed, their memory would be unmapped under the views of the owner.
     leave(status)
 
 
 def prepare(setup: memoryview) -> None:
     """Become what a process is that multiprocessing has spawned, and run the initializer."""
-    argv, main_module, authkey, initializer = load(setup, b"", lambda *_: None)
-    sys.argv = argv
+    import marshal
+
+    sys.argv, main_module, authkey, initializer = marshal.loads(setup)
+    if authkey is not None:
+        from aiopip._main_module import AuthKey
+
+        AuthKey(authkey).install()
     if main_module is not None:
         from aiopip._main_module import import_main
 
         import_main(*main_module)
-    if authkey is not None:
-        from multiprocessing import current_process
-
-        current_process().authkey = authkey
     if initializer is not None:
+        from aiopip._pickling import load
+
         data, table = initializer
         function, args = load(data, table, lambda *_: None)
         function(*args)
+
+
+def _make_worker(source: Source, limit: int) -> "Worker | Refusal":
+    try:
+        from aiopip._serving import Worker
+    except BaseException as error:  # noqa: BLE001  told to who calls
+        return Refusal(source, error)
+    return Worker(source, limit)
+
+
+class Refusal:
+    """A worker that fails all calls, since what serves them cannot be imported.
+
+    It ends when it is told to: were it to end by itself, another one would take its place.
+    """
+
+    def __init__(self, source: Source, error: BaseException) -> None:
+        """Take why; its traceback goes to stderr."""
+        sys.excepthook(type(error), error, error.__traceback__)
+        text = str(error).replace("\\", "\\u005c").replace("\n", "\\u000a")
+        packed = type(error).__name__.encode(), text.encode("raw_unicode_escape")
+        self._source = source
+        # A `_remote_errors.PackedError`, as pickle would write it by its oldest protocol.
+        self._result = b"(NV%b\nV%b\nVsee the worker's stderr\nt." % packed
+
+    def run(self) -> int:
+        """Fail calls to the end; the exit status."""
+        while True:
+            taken, number, *_ = self._source.take()
+            if taken == CALL:
+                self._source.finish(number, FAILED, self._result, b"")
+            elif taken == STOP:
+                return 1
 
 
 def leave(status: int) -> None:
@@ -195,7 +125,7 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
-def _status_of(code: Any) -> int:
+def status_of(code: object) -> int:
     """The exit status of a program that raises SystemExit."""
     if code is None or isinstance(code, int):
         return (code or 0) & 0xFF
@@ -203,7 +133,7 @@ def _status_of(code: Any) -> int:
     return 1
 
 
-def _flush(stream: Any) -> None:
+def _flush(stream: "Any") -> None:
     try:  # noqa: SIM105  contextlib is not loaded here
         stream.flush()
     except (AttributeError, OSError, ValueError):

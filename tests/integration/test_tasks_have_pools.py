@@ -433,7 +433,7 @@ async def test_worker_that_comes_too_late(root: aiopip.Root, asker: Asker) -> No
         from aiopip._ffi_calls import Calls
         calls, generation = Calls(), me.peer.generation(me.pipid)
         calls.add_worker()
-        line = "from aiopip._ffi_worker import Source; Source({}, 0, {}, ({}, {}))"
+        line = "from aiopip._calls import Source; Source({}, 0, {}, ({}, {}))"
         told = []
         for owner in (generation, generation + 1):
             source = line.format(calls.address, calls.fd, me.pipid, owner)

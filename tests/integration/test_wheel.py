@@ -24,6 +24,7 @@ TOOLS = ("abi3audit", "auditwheel", "patchelf")
 TIMEOUT_S = 240
 
 BUILT = {
+    "_calls.abi3.so",
     "_native.abi3.so",
     "lib/aiopip-probe",
     "lib/aiopip-python",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import aiopip
-from aiopip import _ffi
+from aiopip import _calls, _ffi
 from aiopip._native import ffi, lib
 from aiopip._options import Given
 from aiopip._records import Failure
@@ -52,11 +52,21 @@ def test_public_definition_has_a_docstring(name: str) -> None:
             assert inspect.getdoc(member), f"{name}.{part}"
 
 
-def test_few_modules_import_the_extension() -> None:
-    users = {
-        path.stem for path in PACKAGE.glob("*.py") if "aiopip._native import" in path.read_text()
-    }
-    assert users == {"_ffi", "_ffi_calls", "_ffi_worker", "_decode", "_references"}
+def users(extension: str) -> set[str]:
+    """The modules that import one."""
+    return {path.stem for path in PACKAGE.glob("*.py") if f"{extension} import" in path.read_text()}
+
+
+def test_few_modules_import_the_extensions() -> None:
+    assert users("aiopip._native") == {"_ffi", "_ffi_calls", "_decode", "_references"}
+    assert users("aiopip._calls") == {"_serving", "_worker"}
+
+
+def test_calls_has_the_numbers_of_the_header() -> None:
+    for name in ("CALL", "RELEASED", "STOP"):
+        assert getattr(_calls, name) == getattr(lib, f"AIOPIP_TAKE_{name}")
+    for name in ("FAILED", "LENDS", "KEEPS"):
+        assert getattr(_calls, name) == getattr(lib, f"AIOPIP_RESULT_{name}")
 
 
 def test_failures_are_those_of_the_header() -> None:
