@@ -12,7 +12,7 @@ from aiopip._crew import Crew, Plan, without_workers
 from aiopip._dispatch import Job
 from aiopip._errors import ClosedError, ForkedError, InvalidArgumentError, whole_number
 from aiopip._ffi_calls import ANY, Calls
-from aiopip._pickling import check_written, dump, name_unpicklable
+from aiopip._packing import pack_call
 from aiopip._pool_map import PoolMap
 from aiopip._pool_options import limit, positive, processors, setup
 from aiopip._pool_room import Room
@@ -173,7 +173,7 @@ class Pool:
             RemoteError: it has raised something that does not pickle, or cannot be made here, or is
                 no Exception: SystemExit, KeyboardInterrupt, CancelledError.
             NotPicklableError: an argument, the function or the result does not pickle.
-            InvalidArgumentError: `out` would be copied, or is read only.
+            InvalidArgumentError: `out` would be copied, or is read only; the function is none.
             WorkerDiedError: its worker has died meanwhile; others are not concerned.
             ClosedError: the pool is closed, or was left by an exception meanwhile.
 
@@ -213,7 +213,7 @@ class Pool:
             As `run`, for all.
         """
         self._check()
-        parcel = self._pack(function, args, kwargs)
+        parcel = pack_call(function, args, kwargs)
         started: list[tuple[Job, Future[Outcome]]] = []
         outcomes: list[Outcome] = []
         try:
@@ -306,7 +306,7 @@ class Pool:
         kwargs: dict[str, Any],
     ) -> T:
         self._check()
-        parcel = self._pack(function, args, kwargs)
+        parcel = pack_call(function, args, kwargs)
         await self._room.enter()
         # `target` is asked behind the wait: the worker may have been replaced.
         job, future = self._start(parcel, target())
@@ -320,14 +320,6 @@ class Pool:
             return value
         finally:
             del outcome, future, job  # the traceback of an error of theirs refers to this frame
-
-    def _pack(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
-        if "out" in kwargs:
-            check_written("out", kwargs["out"])
-        try:
-            return dump((function, args, kwargs))
-        except Exception as error:
-            raise name_unpicklable(function, args, kwargs, error) from error
 
     def _start(self, parcel: Parcel, target: int) -> tuple[Job, Future[Outcome]]:
         future: Future[Outcome] = self._loop.create_future()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from aiopip._errors import InvalidArgumentError
 from aiopip._pickling import dump, name_unpicklable
 from aiopip._pool_options import positive
 from aiopip._remote_errors import as_exception
@@ -59,6 +60,8 @@ class PoolMap(Generic[T]):
     ) -> None:
         """Made by `Pool.map`, which documents the arguments."""
         self._under_way: deque[_Chunk] = deque()
+        if not callable(function):
+            raise InvalidArgumentError("function", f"{function!r} cannot be called")
         self._pool = pool
         self._function = function
         self._size = positive("chunksize", chunksize)

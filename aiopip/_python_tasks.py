@@ -9,10 +9,10 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiopip._dispatch import Dispatcher, Job
-from aiopip._errors import ClosedError, InvalidArgumentError, call_error
+from aiopip._errors import ClosedError, call_error
 from aiopip._ffi_calls import Calls
 from aiopip._interpreter import command, make_setup, where, whose
-from aiopip._pickling import check_written, dump, name_unpicklable
+from aiopip._packing import pack_call, pack_named_call
 from aiopip._remote_errors import as_exception
 from aiopip._request import pack
 from aiopip._worker_errors import WorkerDiedError
@@ -200,20 +200,10 @@ class PythonTasks:
                 copied.
             NotExecutableError: this Python has no interpreter of its own.
         """
-        if "out" in kwargs:
-            check_written("out", kwargs["out"])
-        call: tuple[Any, ...] = function, args, kwargs
         if isinstance(function, str):
-            module, _, name = function.partition(":")
-            if not module or not name or ":" in name:
-                raise InvalidArgumentError("function", f"{function!r} is not 'module:function'")
-            from aiopip._named import call_named
-
-            call = call_named, (module, name, *args), kwargs
-        try:
-            parcel = dump(call)
-        except Exception as error:
-            raise name_unpicklable(function, args, kwargs, error) from error
+            parcel = pack_named_call(function, args, kwargs)
+        else:
+            parcel = pack_call(function, args, kwargs)
         number = self._calls.add_worker()
         if number < 0:
             raise call_error(-number, "making room for a Python task failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal as signals
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from aiopip._core import Core, Phase
 from aiopip._errors import (
@@ -624,9 +624,19 @@ class Root(Interpreters):
         """The state of the native core at this moment."""
         return self._open().client.statistics()
 
+    @overload
     async def spawn_python(
-        self, function: Callable[..., T] | str, /, *args: Any, **kwargs: Any
-    ) -> PythonTask[T]:
+        self, function: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> PythonTask[T]: ...
+
+    @overload
+    async def spawn_python(
+        self, function: str, /, *args: Any, **kwargs: Any
+    ) -> PythonTask[Any]: ...
+
+    async def spawn_python(
+        self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> PythonTask[Any]:
         """Start an interpreter as a task that runs one function.
 
         It has this program's interpreter, `sys.path`, virtual environment and environment
@@ -673,7 +683,7 @@ class Root(Interpreters):
         except BaseException:
             errand.failed()
             raise
-        return cast("PythonTask[T]", task)
+        return cast("PythonTask[Any]", task)
 
     async def spawn_module(
         self, module: str, /, *argv: StrOrBytesPath, **options: Unpack[SpawnOptions]

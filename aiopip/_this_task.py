@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from aiopip._errors import (
     DeadlockError,
@@ -105,9 +105,19 @@ class RemoteRoot(Interpreters):
         """
         return await spawn(self._me(), program, args, **options)
 
+    @overload
     async def spawn_python(
-        self, function: Callable[..., T] | str, /, *args: Any, **kwargs: Any
-    ) -> RemotePythonTask[T]:
+        self, function: Callable[..., T], /, *args: Any, **kwargs: Any
+    ) -> RemotePythonTask[T]: ...
+
+    @overload
+    async def spawn_python(
+        self, function: str, /, *args: Any, **kwargs: Any
+    ) -> RemotePythonTask[Any]: ...
+
+    async def spawn_python(
+        self, function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any
+    ) -> RemotePythonTask[Any]:
         """Have the Root start an interpreter that runs one function.
 
         As `Root.spawn_python` in this process, of which it has the interpreter, `sys.path`,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from support import PROGRAMS, clean_root
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from conftest import CompileC
@@ -33,6 +36,20 @@ def program(c_program: CompileC) -> Programs:
 def pip_program(pipcc: CompileC) -> Programs:
     """Programs against <pip/pip.h>, compiled by the installed pipcc."""
     return lambda name, *flags: pipcc((PROGRAMS / f"{name}.c").read_text(), *flags, name=name)
+
+
+@pytest.fixture(scope="module")
+def multiprocessings() -> Iterator[None]:
+    """What multiprocessing starts or maps once, and keeps: it is there before a module's tests.
+
+    Its process goes with the last of them, since others' tests wait for any child.
+    """
+    resource_tracker.ensure_running()
+    value = multiprocessing.get_context("spawn").Value("i", 0)
+    yield
+    del value
+    gc.collect()
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ BOUND_S = 30
 
 numpy = pytest.importorskip("numpy")
 
-ARENA = mp.get_context("spawn").Value("i", 0)
-"""Made before the first test: multiprocessing never gives back the memory of its values."""
+pytestmark = pytest.mark.usefixtures("multiprocessings")
 
 
 @pytest.fixture

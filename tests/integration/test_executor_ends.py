@@ -14,7 +14,6 @@ import textwrap
 import threading
 import time
 from concurrent.futures import process
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ BOUND_S = 30
 
 TESTS = Path(__file__).parents[1]
 
-resource_tracker.ensure_running()  # once, before the first test: it is a process, and stays
+pytestmark = pytest.mark.usefixtures("multiprocessings")
 
 
 @contextlib.contextmanager
@@ -279,7 +278,7 @@ def run(script: str, **options: Any) -> subprocess.CompletedProcess[str]:
     text = "import sys; sys.path[:0] = [{!r}]\n" + textwrap.dedent(script)
     line = [sys.executable, "-c", text.format(str(TESTS))]
     done = subprocess.run(
-        line, capture_output=True, text=True, check=False, timeout=BOUND_S, **options
+        line, capture_output=True, text=True, check=False, timeout=BOUND_S, cwd="/", **options
     )
     assert done.stderr == "", done.stderr
     return done

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
+from integration import calls
 from integration.server import serve
 from integration.usage import ALLOCATES, WARM_UP, Use, little_more, nothing_stays
 from integration.worker import work
-from jobs import cancelled, start, turns
+from jobs import begun, cancelled, start, turns
 from support import clean_root, until
 
 import aiopip
-from aiopip import _ffi
+from aiopip import _ffi, _ffi_calls
 
 if TYPE_CHECKING:
     from integration.conftest import Programs
@@ -228,9 +229,31 @@ async def test_stops_and_groups_leave_nothing(program: Programs) -> None:
     await little_more(before)  # a thread that was joined may be on its last steps
 
 
+async def test_pools_leave_nothing(root: aiopip.Root) -> None:
+    """aiopip_calls_*, aiopip_hold_memory: workers that end and die, results, a call taken back."""
+    pytest.importorskip("numpy")
+    data = aiopip.ref(bytearray(100_000))
+
+    async def cycle() -> None:
+        async with root.pool(workers=1, on_cancel="kill") as pool:
+            assert len(await pool.run(calls.echo, data)) == 100_000
+            theirs = await pool.run(calls.ones, 100_000)
+            running = await begun(pool.run(signal.pause))
+            waiting = await begun(pool.run(abs, -1))
+            await until(lambda: pool.statistics().pending == 2)
+            for one in (waiting, running):
+                one.cancel()
+                with pytest.raises(cancelled()):
+                    await one
+        assert theirs.sum() == 100_000
+
+    await nothing_stays(root, cycle, 40)
+
+
 def test_every_native_call_appears_in_a_test_of_leaks() -> None:
-    """These are the calls of aiopip/_ffi.py; a new one needs a cycle above."""
-    called = set(re.findall(r"\blib\.(aiopip_\w+)", inspect.getsource(_ffi)))
+    """These are the calls of aiopip/_ffi*.py; a new one needs a cycle above."""
+    sources = inspect.getsource(_ffi) + inspect.getsource(_ffi_calls)
+    called = set(re.findall(r"\blib\.(aiopip_\w+)", sources))
     assert called == {
         # In test_roots_leave_nothing:
         "aiopip_open",
@@ -273,6 +296,19 @@ def test_every_native_call_appears_in_a_test_of_leaks() -> None:
         "aiopip_import",
         "aiopip_generation",
         "aiopip_expect",
+        # In test_pools_leave_nothing:
+        "aiopip_calls_new",
+        "aiopip_calls_free",
+        "aiopip_calls_fd",
+        "aiopip_calls_add_worker",
+        "aiopip_calls_stop_worker",
+        "aiopip_calls_bury_worker",
+        "aiopip_calls_push",
+        "aiopip_calls_revoke",
+        "aiopip_calls_taker",
+        "aiopip_calls_drain",
+        "aiopip_calls_release",
+        "aiopip_hold_memory",
         # In test_stops_and_groups_leave_nothing:
         "aiopip_listen",
         "aiopip_group",

@@ -41,6 +41,15 @@ async def test_values_and_arguments(root: aiopip.Root) -> None:
     assert repr(pool) == "<aiopip.Pool closed workers=2 pending=0>"
 
 
+async def test_what_cannot_be_called(root: aiopip.Root) -> None:
+    name: Any = "math:hypot"  # which spawn_python takes
+    async with root.pool(workers=1) as pool:
+        with pytest.raises(aiopip.InvalidArgumentError, match="'math:hypot' cannot be called"):
+            await pool.run(name, 3.0, 4.0)
+        with pytest.raises(aiopip.InvalidArgumentError, match="None cannot be called"):
+            pool.map(None, [1])  # type: ignore[arg-type]
+
+
 async def test_run_on_and_broadcast(root: aiopip.Root) -> None:
     async with root.pool(workers=3) as pool:
         pids = await pool.broadcast(calls.pid)

@@ -192,7 +192,7 @@ def run(code: str, *, as_file: Path | None = None, package: bool = False) -> str
         as_file.parent.mkdir(exist_ok=True)
         as_file.write_text(text)
         command = [sys.executable, str(as_file.parent if package else as_file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -1,0 +1,55 @@
+"""A call, packed: a function and its arguments as they travel, and what of them is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiopip._errors import InvalidArgumentError
+from aiopip._named import call_named
+from aiopip._pickling import check_written, dump, name_unpicklable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiopip._pickling import Parcel
+
+
+def pack_call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Parcel:
+    """Pack a call.
+
+    Raises:
+        NotPicklableError: the function, or an argument, does not pickle.
+        InvalidArgumentError: the function cannot be called; `out` would be copied, or is read only.
+    """
+    if not callable(function):
+        raise InvalidArgumentError("function", f"{function!r} cannot be called")
+    return _pack((function, args, kwargs), function, args, kwargs)
+
+
+def pack_named_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:
+    """Pack a call of what has a name: "package.module:function".
+
+    Raises:
+        NotPicklableError: an argument does not pickle.
+        InvalidArgumentError: the name has another form; `out` as above.
+    """
+    module, _, function = name.partition(":")
+    if not module or not function or ":" in function:
+        raise InvalidArgumentError("function", f"{name!r} is not 'module:function'")
+    return _pack((call_named, (module, function, *args), kwargs), name, args, kwargs)
+
+
+def _pack(
+    call: tuple[Any, ...],
+    function: Callable[..., Any] | str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Parcel:
+    if "out" in kwargs:
+        check_written("out", kwargs["out"])
+    try:
+        return dump(call)
+    except Exception as error:
+        raise name_unpicklable(function, args, kwargs, error) from error
