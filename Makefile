@@ -4,12 +4,12 @@
 #   PYTHON  the interpreter to make the environment with   (python3)
 #   VENV    the environment                                (.venv)
 #   ARGS    more arguments for pytest, or for the bench
-#   WORKERS how many tests run at once                     (2)
+#   WORKERS how many tests run at once                     (3)
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
