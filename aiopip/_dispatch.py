@@ -124,6 +124,7 @@ class Dispatcher:
         self._on_ready = on_ready
         self.jobs: dict[int, Job] = {}
         self.waiting: dict[int, deque[Job]] = {}
+        self._in_hand: list[Job] = []
         self._kept: dict[int, Parcel] = {}
         self._events: deque[CallEvent] = deque()
         """Taken and not handled yet: a KeyboardInterrupt in the midst of some loses no other."""
@@ -208,10 +209,12 @@ class Dispatcher:
                 if event.kind in (DONE, READY, RETURNED):
                     self._events.append(event)
                     continue
-                job = self.jobs.pop(event.call)
+                job = self.jobs.pop(event.call, None)
                 if event.kind == LOST:
-                    _deliver(job, Outcome(None, died(), worker, event.started_ns))
-                elif not job.over:
+                    outcome = Outcome(None, died(), worker, event.started_ns)
+                    if job is not None:
+                        _deliver(job, outcome)
+                elif job is not None and not job.over:
                     job.number = -1
                     left.append(job)
             self._handle_all()
@@ -238,14 +241,19 @@ class Dispatcher:
         """Fail every call that is not over, and keep nothing any more: no worker is alive."""
         self.fail_all(make)
         self.jobs.clear()
+        self._in_hand.clear()
         self._kept.clear()
 
     def _push(self, job: Job) -> bool:
+        # KeyboardInterrupt may be raised between any two lines, and so when a worker may have begun
+        # a call that is not written down: what that points to is kept, and its end is nobody's.
+        self._in_hand.append(job)
         number = self._calls.push(job.target, job.parcel.data, job.parcel.table)
         if number >= 0:
             job.number = number
             self.jobs[number] = job
-        elif number != -errno.EAGAIN:
+        self._in_hand.pop()
+        if number < 0 and number != -errno.EAGAIN:
             raise call_error(-number, "handing a call to the pool failed")
         return number >= 0
 
@@ -282,7 +290,10 @@ class Dispatcher:
             self._on_ready(event.worker, _why_not(event) if event.flags & FAILED else None)
 
     def _done(self, event: CallEvent) -> None:
-        job = self.jobs.pop(event.call)
+        job = self.jobs.pop(event.call, None)
+        if job is None:
+            self._calls.release(event.call)
+            return
         if event.flags & KEEPS:
             self._kept[event.call] = job.parcel
         value: Any = None

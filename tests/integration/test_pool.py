@@ -421,10 +421,14 @@ def test_keyboard_interrupt_leaves_no_task(kind: str) -> None:
         line, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as script:
         assert script.stdout is not None
-        pids = [int(one) for one in script.stdout.readline().split()]
-        assert len(pids) == 3
-        # The whole group, as a terminal does it: workers leave Ctrl-C to the root.
-        os.killpg(script.pid, signal.SIGINT)
-        assert script.stdout.read() == "left\nKeyboardInterrupt\n"
-        assert script.wait() == 0
+        try:
+            pids = [int(one) for one in script.stdout.readline().split()]
+            assert len(pids) == 3
+            # The whole group, as a terminal does it: workers leave Ctrl-C to the root.
+            os.killpg(script.pid, signal.SIGINT)
+            assert script.stdout.read() == "left\nKeyboardInterrupt\n"
+            assert script.wait() == 0
+        except BaseException:
+            script.kill()  # or the block would wait for it
+            raise
     block_until(lambda: all_gone(pids), "the workers end")
