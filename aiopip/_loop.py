@@ -20,7 +20,7 @@ from aiopip._errors import WrongThreadError
 if TYPE_CHECKING:
     if sys.version_info < (3, 11):
         from exceptiongroup import BaseExceptionGroup
-    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 T = TypeVar("T")
 
@@ -158,10 +158,6 @@ class Loop(ABC):
         Raises:
             RuntimeError: the loop has ended.
         """
-
-    @abstractmethod
-    def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        """Run a coroutine that belongs to nobody, and raises nothing."""
 
     @abstractmethod
     def report(self, message: str, error: BaseException) -> None:

@@ -14,7 +14,7 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
 OURS = "aiopip: cancelled by a task group"
 """The message of our cancellations, by which Python 3.10 tells them from others."""
@@ -26,7 +26,6 @@ class AsyncioLoop(Loop):
     def __init__(self) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
-        self._background: set[asyncio.Task[None]] = set()
         self.create_future = self._loop.create_future
 
     @property
@@ -62,11 +61,6 @@ class AsyncioLoop(Loop):
 
     def call_from_thread(self, callback: Callable[[Any], None], argument: Any) -> None:
         self._loop.call_soon_threadsafe(callback, argument)
-
-    def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        task = self._loop.create_task(function(*args))
-        self._background.add(task)  # the loop itself has weak references alone
-        task.add_done_callback(self._background.discard)
 
     def report(self, message: str, error: BaseException) -> None:
         """Hand it to the loop's exception handler."""

@@ -15,7 +15,7 @@ if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Generator
 
 T = TypeVar("T")
 
@@ -142,9 +142,6 @@ class TrioLoop(Loop):
 
     def call_from_thread(self, callback: Callable[[Any], None], argument: Any) -> None:
         self._token.run_sync_soon(callback, argument)
-
-    def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
-        trio.lowlevel.spawn_system_task(function, *args, name="aiopip")
 
     def report(self, message: str, error: BaseException) -> None:
         """Log it: trio has no handler for errors that nobody awaits."""

@@ -20,6 +20,7 @@ from aiopip._channel import Channel
 from aiopip._errors import AiopipError, NotPermittedError, call_error
 from aiopip._launch import Launch
 from aiopip._listing import peer_of
+from aiopip._loop import Called
 from aiopip._messages import (
     VERSION,
     Begun,
@@ -245,7 +246,7 @@ class _Errand:
             return
         self._release()
         self._state = state
-        state.waiters.append(_Call(self._ended))
+        state.waiters.append(Called(lambda _: self._ended()))
         self._core.admit(state, Pipes(state.program, None, None, None), awaited=True)
         self._tell_of_start(state)
 
@@ -279,7 +280,7 @@ class _Errand:
         elif not self.done():
             self._cancelled = True
             if self._core.launcher.give_up(self._launch):
-                self._launch.when_over(_Call(self._over))
+                self._launch.when_over(Called(lambda _: self._over()))
             else:
                 self._over()
 
@@ -339,26 +340,3 @@ class _Errand:
         """The task has its descriptors, or never will."""
         while self._descriptors:
             os.close(self._descriptors.pop())
-
-
-class _Call:
-    """A call in place of a future that nobody interrupts."""
-
-    __slots__ = ("_callback", "_done")
-
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self._callback = callback
-        self._done = False
-
-    def done(self) -> bool:
-        """Whether it was called."""
-        return self._done
-
-    def cancelled(self) -> bool:
-        """Never."""
-        return False
-
-    def set_result(self, _result: None, /) -> None:
-        """Call."""
-        self._done = True
-        self._callback()

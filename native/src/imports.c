@@ -53,6 +53,23 @@ static void drop_import(struct aiopip_peer *self, const struct import *import)
         drop(self, (uint32_t)import->origin);
 }
 
+/* Make a hold of the program's of what is held, of no more than that: 0, or -ENOMEM, and it is let go. */
+static int hand_over(struct aiopip_peer *self, const struct import *import, aiopip_hold **hold)
+{
+    struct aiopip_hold *made = make_hold(self, import);
+
+    if (!made) {
+        drop_import(self, import);
+        return -ENOMEM;
+    }
+    /* Behind the copy: the record is memory of the exporter's too, which may have ended by now, and
+     * the reaper unmaps what no hold names. */
+    peer_narrow(self, import, made->start, made->end);
+    aiopip_peer_keep(self);
+    *hold = made;
+    return 0;
+}
+
 int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const char *name,
                   size_t name_bytes, aiopip_hold **hold)
 {
@@ -68,17 +85,7 @@ int aiopip_import(aiopip_peer *peer, int32_t pipid, uint64_t generation, const c
     int result = peer_import(peer, (uint32_t)number, name, name_bytes, &import);
     if (result < 0)
         return result;
-    struct aiopip_hold *made = make_hold(peer, &import);
-    if (!made) {
-        drop_import(peer, &import);
-        return -ENOMEM;
-    }
-    /* Behind the copy: the record is memory of the exporter's too, which may have ended by now, and
-     * the reaper unmaps what no hold names. */
-    peer_narrow(peer, &import, made->start, made->end);
-    aiopip_peer_keep(peer);
-    *hold = made;
-    return 0;
+    return hand_over(peer, &import, hold);
 }
 
 int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_t generation, const char *name,
@@ -121,15 +128,7 @@ int aiopip_hold_memory(aiopip_peer *peer, uintptr_t address, size_t bytes, aiopi
     if (entry < 0)
         return (int)entry;
     import.hold = (uint32_t)entry;
-    struct aiopip_hold *made = make_hold(peer, &import);
-    if (!made) {
-        drop_import(peer, &import);
-        return -ENOMEM;
-    }
-    peer_narrow(peer, &import, made->start, made->end);
-    aiopip_peer_keep(peer);
-    *hold = made;
-    return 0;
+    return hand_over(peer, &import, hold);
 }
 
 void aiopip_hold_array(const aiopip_hold *hold, struct aiopip_array *array)
