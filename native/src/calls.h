@@ -109,8 +109,8 @@ struct call_worker {
     struct call *to_tell;    /* taken from `released`, not told yet */
     _Atomic uint32_t waking; /* the number + 1 of a worker whose bit we take, until it is woken */
     int32_t event_fd;
-    uint64_t spin_ns;
-    uint32_t waits;
+    uint64_t spin_ns; /* how long it looks about before it sleeps */
+    bool is_alone;    /* it never does: there is one processor */
 };
 
 struct aiopip_calls {

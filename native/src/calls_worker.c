@@ -22,10 +22,8 @@
 
 #include "calls.h"
 
-#define SPIN_FIRST_NS 20000
-#define SPIN_LEAST_NS 2000
-#define SPIN_MOST_NS 50000
-#define SPIN_AFRESH 256 /* waits behind which a spin of the first length is tried again */
+#define SPIN_FIRST_NS 10000 /* the first one, and the shortest */
+#define SPIN_MOST_NS 100000
 
 static uint64_t now_ns(void)
 {
@@ -93,9 +91,9 @@ int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
     struct call_worker *self = worker_of(calls, worker);
     self->event_fd = event_fd;
     /* With one processor nobody can push a call while we look for it. */
-    bool alone =
+    self->is_alone =
         sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) == 1;
-    self->spin_ns = alone ? 0 : SPIN_FIRST_NS;
+    self->spin_ns = self->is_alone ? 0 : SPIN_FIRST_NS;
     return 0;
 }
 
@@ -139,9 +137,9 @@ static bool has_something(struct aiopip_calls *calls, struct call_worker *self)
            atomic_load(&self->released) || atomic_load(&self->stop);
 }
 
-/* Look about for a short time, as one worker of a pool may: whether there is something.  The time is
- * doubled when that was worth it, and halved when it was not. */
-static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
+/* Look about for a short time, as one worker of a pool may: whether there is something. */
+static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t worker,
+                 uint64_t begun_ns)
 {
     uint32_t nobody = 0;
     bool found = false;
@@ -150,18 +148,11 @@ static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t w
         !atomic_compare_exchange_strong(&calls->spinner, &nobody, (uint32_t)worker + 1))
         return false;
     KILL_POINT(SPIN_BEGUN);
-    if (++self->waits % SPIN_AFRESH == 0 && self->spin_ns < SPIN_FIRST_NS)
-        self->spin_ns = SPIN_FIRST_NS;
-    for (uint64_t end = now_ns() + self->spin_ns; !found && now_ns() < end;) {
+    while (!found && now_ns() - begun_ns < self->spin_ns) {
         for (int i = 0; i < 16; i++)
             __builtin_ia32_pause();
         found = has_something(calls, self);
     }
-    self->spin_ns = found ? self->spin_ns * 2 : self->spin_ns / 2;
-    if (self->spin_ns > SPIN_MOST_NS)
-        self->spin_ns = SPIN_MOST_NS;
-    if (self->spin_ns < SPIN_LEAST_NS)
-        self->spin_ns = SPIN_LEAST_NS;
     if (found)
         KILL_POINT(SPIN_FOUND);
     atomic_store(&calls->spinner, 0);
@@ -169,13 +160,26 @@ static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t w
     return found;
 }
 
+/* How long to look about the next time: longer, if that would have found what we have slept for; and
+ * shorter, if it could not. */
+static void learn(struct call_worker *self, uint64_t waited_ns)
+{
+    if (waited_ns > SPIN_MOST_NS)
+        self->spin_ns = self->spin_ns > SPIN_FIRST_NS ? self->spin_ns / 2 : 0;
+    else if (waited_ns > self->spin_ns)
+        self->spin_ns = self->spin_ns ? self->spin_ns * 2 : SPIN_FIRST_NS;
+    if (self->spin_ns > SPIN_MOST_NS)
+        self->spin_ns = SPIN_MOST_NS;
+}
+
 /* Sleep until there may be something: 0, or -EINTR, when nobody has woken us. */
 static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
 {
     uint32_t bell = atomic_load(&self->bell);
+    uint64_t begun_ns = self->is_alone ? 0 : now_ns();
     int result = 0;
 
-    if (spin(calls, self, worker))
+    if (spin(calls, self, worker, begun_ns))
         return 0;
     shared_set_bit(calls->asleep, (uint32_t)worker);
     KILL_POINT(SLEEP_SAID);
@@ -185,6 +189,8 @@ static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, i
         result = shared_futex_wait(&self->bell, bell, NULL);
     KILL_POINT(SLEEP_OVER);
     bool woken = !shared_take_bit(calls->asleep, (uint32_t)worker);
+    if (!self->is_alone)
+        learn(self, now_ns() - begun_ns);
     return result == -EINTR && !woken ? -EINTR : 0;
 }
 
