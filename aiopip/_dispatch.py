@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 from _pickle import loads
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiopip._errors import call_error
@@ -32,7 +32,7 @@ from aiopip._ffi_calls import (
     bytes_at,
 )
 from aiopip._remote_errors import unpack_error
-from aiopip._results import Lender, Unread
+from aiopip._results import found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from aiopip._ffi import Peer
     from aiopip._ffi_calls import CallEvent, Calls
     from aiopip._pickling import Parcel
+    from aiopip._results import Unread
 
 
 class Outcome(NamedTuple):
@@ -106,7 +107,7 @@ class Dispatcher:
 
     Attributes:
         jobs: those that were handed in, by number.
-        waiting: those that the native queue has no room for, by their targets.
+        waiting: those that the native queue has no room for, by their targets, in their order.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Dispatcher:
         self._peer = peer
         self._on_ready = on_ready
         self.jobs: dict[int, Job] = {}
-        self.waiting: dict[int, deque[Job]] = {}
+        self.waiting: dict[int, OrderedDict[Job, None]] = {}
         self._in_hand: list[Job] = []
         self._kept: dict[int, Parcel] = {}
         self._events: deque[CallEvent] = deque()
@@ -141,7 +142,7 @@ class Dispatcher:
         """
         if job.target not in self.waiting and self._push(job):
             return
-        self.waiting.setdefault(job.target, deque()).append(job)
+        self.waiting.setdefault(job.target, OrderedDict())[job] = None
 
     def cancel(self, job: Job) -> bool:
         """Remove a call that no worker has begun; whether that could be done."""
@@ -149,7 +150,7 @@ class Dispatcher:
             return False
         if job.number < 0:
             queue = self.waiting[job.target]
-            queue.remove(job)
+            del queue[job]
             if not queue:
                 del self.waiting[job.target]
         elif self._calls.revoke(job.number):
@@ -261,12 +262,14 @@ class Dispatcher:
         """Hand in what had to wait for room."""
         for target, queue in list(self.waiting.items()):
             while queue:
+                job = next(iter(queue))
                 try:
-                    if not self._push(queue[0]):
+                    if not self._push(job):
                         break
-                    queue.popleft()
+                    del queue[job]
                 except OSError as error:
-                    _deliver(queue.popleft(), Outcome(None, error, ANY))
+                    del queue[job]
+                    _deliver(job, Outcome(None, error, ANY))
             if not queue:
                 del self.waiting[target]
 
@@ -302,8 +305,7 @@ class Dispatcher:
             self._calls.release(event.call)
         elif job.context is None:
             try:
-                lender = Lender(self._calls, event.call, self._peer)
-                value = Unread(lender, event, job.parcel, self._kept.values())
+                value = self._found(event, job.parcel)
             except Exception as raised:  # noqa: BLE001  no memory: it must end all the same
                 error = raised
         else:
@@ -311,10 +313,12 @@ class Dispatcher:
         _deliver(job, Outcome(value, error, event.worker, event.started_ns, event.ended_ns))
         del error  # its traceback may refer to this frame
 
+    def _found(self, event: CallEvent, arguments: Parcel) -> Unread:
+        return found(self._calls, event, self._peer, arguments, self._kept.values())
+
     def _read(self, event: CallEvent, arguments: Parcel) -> tuple[Any, BaseException | None]:
         if event.table_bytes:
-            lender = Lender(self._calls, event.call, self._peer)
-            return Unread(lender, event, arguments, self._kept.values()).read()
+            return self._found(event, arguments).read()
         try:
             value = loads(bytes_at(event.data, event.data_bytes))
             return (None, unpack_error(value)) if event.flags & FAILED else (value, None)

@@ -17,7 +17,7 @@ import threading
 import weakref
 from concurrent.futures import _base, process
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiopip._broken_pool import BrokenPoolError, broken_again
 from aiopip._crew import Crew, Plan
@@ -25,19 +25,15 @@ from aiopip._dispatch import Job, Outcome
 from aiopip._errors import ForkedError
 from aiopip._ffi_calls import ANY, Calls
 from aiopip._inheriting import make_inheriting_setup
-from aiopip._remote_errors import RemoteTraceback
-from aiopip._results import Unread
 from aiopip._thread_host import ThreadHost
 from aiopip._uninterrupted import Uninterrupted
 from aiopip._worker_errors import WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-    from aiopip._executor_future import PoolFuture
     from aiopip._pickling import Parcel
-
-T = TypeVar("T")
 
 NAME = "aiopip-worker"
 
@@ -48,6 +44,27 @@ class Parts(NamedTuple):
     host: ThreadHost
     calls: Calls
     crew: Crew
+
+
+class Submission(Protocol):
+    """Who has submitted a call, and is told of its end.
+
+    Attributes:
+        job: the call, None when it is over, or was never made; set under the engine's lock.
+        taken_back: whether it was cancelled; likewise.
+    """
+
+    job: Job | None
+    taken_back: bool
+
+    def settle(self, outcome: Outcome) -> None:
+        """The call has ended; by the engine's thread, without the lock.
+
+        The outcome's value is an `Unread`.
+        """
+
+    def tell_cancelled(self) -> None:
+        """The call was taken back."""
 
 
 class Engine:
@@ -75,8 +92,8 @@ class Engine:
         self._is_shut = self._is_forsaken = self._is_stopped = False
         self._broken: BaseException | None = None
         """What has made an end of it."""
-        self._futures: set[PoolFuture[Any]] = set()
-        self._settled: list[tuple[PoolFuture[Any], Outcome]] = []  # of the engine's thread
+        self._submissions: set[Submission] = set()
+        self._settled: list[tuple[Submission, Outcome]] = []  # of the engine's thread
 
     # What executors and futures call
 
@@ -98,15 +115,15 @@ class Engine:
         if process._global_shutdown:  # noqa: SLF001
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
-    def submit(self, parcel: Parcel, future: PoolFuture[Any]) -> None:
+    def submit(self, parcel: Parcel, submission: Submission) -> None:
         """Hand in a call."""
-        job = Job(parcel, partial(self._deliver, future))
+        job = Job(parcel, partial(self._deliver, submission))
         with Uninterrupted(), self._lock:
             self.check()
             crew = (self._parts or self._open()).crew
             crew.dispatcher.submit(job)
-            future.job = job
-            self._futures.add(future)
+            submission.job = job
+            self._submissions.add(submission)
             short = self._is_short_of_workers(crew)
         if short:
             self._ring()
@@ -116,15 +133,15 @@ class Engine:
         """Whether there will be no worker any more, though nobody has shut it down."""
         return self._broken is not None
 
-    def cancel(self, future: PoolFuture[Any]) -> bool:
+    def cancel(self, submission: Submission) -> bool:
         """Take back a call that no worker has begun; whether that was done now."""
         if self._pid != os.getpid():
             return False
         with Uninterrupted(), self._lock:
-            parts, job = self._parts, future.job
+            parts, job = self._parts, submission.job
             if parts is None or job is None or not parts.crew.dispatcher.cancel(job):
                 return False
-            self._take_back(future)
+            self._take_back(submission)
         self._ring_if_done()
         return True
 
@@ -133,12 +150,12 @@ class Engine:
         if self._pid != os.getpid():
             raise ForkedError
 
-    def runs(self, future: PoolFuture[Any]) -> bool:
+    def runs(self, submission: Submission) -> bool:
         """Whether a worker has begun a call, and has not ended it."""
         if self._pid != os.getpid():
             return False
         with self._lock:
-            job = future.job
+            job = submission.job
             if self._parts is None or job is None or job.number < 0:
                 return False
             return self._parts.calls.taker(job.number) >= 0
@@ -156,18 +173,18 @@ class Engine:
         """Take no more calls, and end when all have ended."""
         if self._pid != os.getpid():
             return
-        cancelled: list[PoolFuture[Any]] = []
+        cancelled: list[Submission] = []
         with Uninterrupted(), self._lock:
             self._is_shut = True
             if cancel_futures and self._parts is not None:
                 taken_back = set(self._parts.crew.dispatcher.cancel_all())
-                cancelled = [future for future in self._futures if future.job in taken_back]
-                for future in cancelled:
-                    self._take_back(future)
+                cancelled = [one for one in self._submissions if one.job in taken_back]
+                for submission in cancelled:
+                    self._take_back(submission)
             thread = self._thread
         self._ring()
-        for future in cancelled:
-            future.tell_cancelled()
+        for submission in cancelled:
+            submission.tell_cancelled()
         if wait and thread is not None and thread is not threading.current_thread():
             thread.join()
 
@@ -244,20 +261,20 @@ class Engine:
             and crew.broken is None
         )
 
-    def _take_back(self, future: PoolFuture[Any]) -> None:
-        future.taken_back = True
-        future.job = None
-        self._futures.discard(future)
+    def _take_back(self, submission: Submission) -> None:
+        submission.taken_back = True
+        submission.job = None
+        self._submissions.discard(submission)
 
-    def _deliver(self, future: PoolFuture[Any], outcome: Outcome) -> None:
-        if future not in self._futures:
+    def _deliver(self, submission: Submission, outcome: Outcome) -> None:
+        if submission not in self._submissions:
             return  # its submission was refused
-        self._futures.remove(future)
-        future.job = None
+        self._submissions.remove(submission)
+        submission.job = None
         # Workers that were killed for another one's death: what they say of their own is our doing.
         if self._broken is not None and isinstance(outcome.error, WorkerDiedError):
             outcome = outcome._replace(error=broken_again(self._broken))
-        self._settled.append((future, outcome))
+        self._settled.append((submission, outcome))
 
     def _changed(self) -> None:
         crew = None if self._parts is None else self._parts.crew
@@ -312,33 +329,18 @@ class Engine:
         What a callback raises that is no Exception does not end the thread.
         """
         settled, self._settled = self._settled, []
-        for future, outcome in settled:
+        for submission, outcome in settled:
             try:
-                _set(future, outcome)
+                submission.settle(outcome)
             except BaseException:  # noqa: BLE001, PERF203  told as concurrent.futures tells of others
-                _base.LOGGER.exception("exception calling a callback of %r", future)
+                _base.LOGGER.exception("exception calling a callback of %r", submission)
 
     def _collapse(self, parts: Parts, error: BaseException) -> None:
         """An error of our own: nobody may wait for ever."""
         with self._lock:
             self._broken = self._broken or error
-            for future in list(self._futures):
-                self._deliver(future, Outcome(None, broken_again(error), ANY))
+            for submission in list(self._submissions):
+                self._deliver(submission, Outcome(None, broken_again(error), ANY))
             if self._parts is not None:
                 self._close(parts)
         self._settle()
-
-
-def _set(future: PoolFuture[Any], outcome: Outcome) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    value, error = outcome.value, outcome.error
-    if isinstance(value, Unread):
-        value, error = value.read()
-    if error is None:
-        future.set_result(value)
-        return
-    if isinstance(error.__cause__, RemoteTraceback):
-        text = str(error.__cause__)
-        error.__cause__ = process._RemoteTraceback(text)  # type: ignore[arg-type]  # noqa: SLF001
-    future.set_exception(error)

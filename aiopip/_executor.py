@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import time
 from concurrent.futures import Future, process
-from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiopip._crew import Crew
 from aiopip._engine import Engine
 from aiopip._executor_future import PoolFuture
-from aiopip._pickling import check_written, dump, name_unpicklable
+from aiopip._executor_map import Mapping
+from aiopip._packing import pack_submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -95,18 +96,51 @@ class PoolExecutor(process.ProcessPoolExecutor):
         engine.check()
         future: PoolFuture[T] = PoolFuture(engine)
         try:
-            if "out" in kwargs:
-                check_written("out", kwargs["out"])
-            parcel = dump((fn, args, kwargs))
-        except (TypeError, AttributeError, PicklingError) as error:
-            named = name_unpicklable(fn, args, kwargs, error)
-            named.__cause__ = error
-            future.set_exception(named)
-        except Exception as error:  # noqa: BLE001  of an object's own code: the caller's
+            parcel = pack_submitted(fn, args, kwargs)
+        except Exception as error:  # noqa: BLE001  told by the future, as of ProcessPoolExecutor
             future.set_exception(error)
         else:
             engine.submit(parcel, future)
         return future
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Have workers call a function for the items of iterables; see `Executor.map`.
+
+        Args:
+            fn: the function.
+            iterables: its arguments; taken now, all of them unless there is a `buffersize`.
+            timeout: in seconds, from now: for how long results are waited for.
+            chunksize: how many calls go to a worker at once.
+            buffersize: how many chunks are under way at the most, those whose results were not
+                asked for yet included; of Python 3.14, here of all.
+
+        Returns:
+            An iterator over the results, in order; what a call has raised is raised where its
+            result would come, and ends it.
+
+        Raises:
+            ValueError: `chunksize` or `buffersize` is below 1.
+            RuntimeError, BrokenPoolError: as for `submit`.
+            TimeoutError: from the iterator.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        mapping = Mapping(self._engine, fn, iterables, chunksize, buffersize)
+        mapping.fill()
+        # Calls will be submitted as long as somebody iterates: this is not dropped before that.
+        return mapping.results(deadline, None if buffersize is None else self)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers when all calls have ended; see `Executor.shutdown`."""

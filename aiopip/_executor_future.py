@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Future, process
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiopip._remote_errors import RemoteTraceback
+from aiopip._results import Unread
 
 if TYPE_CHECKING:
-    from aiopip._dispatch import Job
+    from aiopip._dispatch import Job, Outcome
     from aiopip._engine import Engine
 
 T = TypeVar("T")
@@ -16,8 +19,7 @@ class PoolFuture(Future[T]):
     """What `PoolExecutor.submit` returns: it can be cancelled until a worker begins the call.
 
     Attributes:
-        job: the call, None when it is over, or was never made; set under the engine's lock.
-        taken_back: whether it was cancelled; likewise.
+        job, taken_back: see `Submission`.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -37,6 +39,16 @@ class PoolFuture(Future[T]):
         """The call was taken back: tell who waits; internal."""
         super().cancel()
         self.set_running_or_notify_cancel()
+
+    def settle(self, outcome: Outcome) -> None:
+        """The call has ended: tell who waits; internal."""
+        if not self.set_running_or_notify_cancel():
+            return
+        value, error = read(outcome)
+        if error is None:
+            self.set_result(value)
+        else:
+            self.set_exception(error)
 
     def result(self, timeout: float | None = None) -> T:
         """What the call returned; see `Future.result`.
@@ -61,3 +73,19 @@ class PoolFuture(Future[T]):
     def running(self) -> bool:
         """Whether a worker runs the call."""
         return not self.done() and self._engine.runs(self)
+
+
+def read(outcome: Outcome) -> tuple[Any, BaseException | None]:
+    """What a call returned, or what is to be raised."""
+    value, error = outcome.value, outcome.error
+    if isinstance(value, Unread):
+        value, error = value.read()
+    return value, None if error is None else as_process_pools_raise(error)
+
+
+def as_process_pools_raise(error: BaseException) -> BaseException:
+    """What a worker has raised, with the `__cause__` that it has of ProcessPoolExecutor."""
+    if isinstance(error.__cause__, RemoteTraceback):
+        text = str(error.__cause__)
+        error.__cause__ = process._RemoteTraceback(text)  # type: ignore[arg-type]  # noqa: SLF001
+    return error

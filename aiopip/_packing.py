@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
 from aiopip._errors import InvalidArgumentError
@@ -26,6 +27,24 @@ def pack_call(
     if not callable(function):
         raise InvalidArgumentError("function", f"{function!r} cannot be called")
     return _pack((function, args, kwargs), function, args, kwargs)
+
+
+def pack_submitted(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Parcel:
+    """Pack a call of an executor, whose callers look for what an object's own code has raised.
+
+    Raises:
+        NotPicklableError: as above, where pickle itself has said so.
+        InvalidArgumentError: `out` as above.
+        Exception: what an object's own reduction raised.
+    """
+    if "out" in kwargs:
+        check_written("out", kwargs["out"])
+    try:
+        return dump((function, args, kwargs))
+    except (TypeError, AttributeError, PicklingError) as error:
+        raise name_unpicklable(function, args, kwargs, error) from error
 
 
 def pack_named_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:

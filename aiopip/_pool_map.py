@@ -6,6 +6,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from aiopip._errors import InvalidArgumentError
@@ -169,11 +170,8 @@ class PoolMap(Generic[T]):
 
     async def _take(self, into: list[Any]) -> None:
         if self._later is None:
-            for argument in self._now:
-                into.append(argument)
-                if len(into) == self._size:
-                    return
-            self._exhausted = True
+            into.extend(islice(self._now, self._size))  # those before an error are there
+            self._exhausted = len(into) < self._size
             return
         async for argument in self._later:
             into.append(argument)

@@ -100,12 +100,11 @@ class Unread:
 
     __slots__ = ("_buffers", "_failed", "_stream")
 
-    def __init__(
-        self, lender: Lender, event: CallEvent, arguments: Parcel, kept: Iterable[Parcel]
-    ) -> None:
-        self._stream = lender.stream(event)
-        self._buffers = lender.views(event, arguments, kept) if event.table_bytes else []
-        self._failed = bool(event.flags & FAILED)
+    def __init__(self, stream: memoryview | bytes, buffers: list[memoryview], failed: bool) -> None:
+        """Made by `found`."""
+        self._stream = stream
+        self._buffers = buffers
+        self._failed = failed
 
     def read(self) -> tuple[Any, BaseException | None]:
         """What the function returned, or why there is nothing."""
@@ -114,6 +113,29 @@ class Unread:
             return (None, unpack_error(value)) if self._failed else (value, None)
         except BaseException as raised:  # noqa: BLE001  by an object's own code: the caller's
             return None, raised
+
+
+def found(
+    calls: Calls, event: CallEvent, peer: Peer, arguments: Parcel, kept: Iterable[Parcel]
+) -> Unread:
+    """The result of a call; its place in the queue is given back, now or when nobody has a view.
+
+    Args:
+        calls: the queue.
+        event: of the call's end.
+        peer: this process, which holds memory of workers.
+        arguments: what it was called with, to which it may point.
+        kept: arguments of other calls, to which workers still have views.
+    """
+    failed = bool(event.flags & FAILED)
+    if not event.table_bytes and not event.flags & LENDS:
+        try:
+            return Unread(bytes(bytes_at(event.data, event.data_bytes)), [], failed)
+        finally:
+            calls.release(event.call)
+    lender = Lender(calls, event.call, peer)
+    buffers = lender.views(event, arguments, kept) if event.table_bytes else []
+    return Unread(lender.stream(event), buffers, failed)
 
 
 class _Spans:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 
-def run_chunk(function: Callable[[Any], Any], arguments: list[Any]) -> tuple[list[Any], Any]:
-    """Run a function for each argument, in a worker, up to the first that fails.
+def run_chunk(function: Callable[..., Any], *columns: Iterable[Any]) -> tuple[list[Any], Any]:
+    """Run a function for what stands in each row, in a worker, up to the first that fails.
+
+    Args:
+        function: the function.
+        columns: for each of its arguments what it is from row to row.
 
     Returns:
         The results, and the error as it travels, None when there is none.
     """
     results: list[Any] = []
     try:
-        results.extend(map(function, arguments))  # those before an error are there
+        results.extend(map(function, *columns))  # those before an error are there
     except BaseException as error:  # noqa: BLE001  the caller's, whatever it is
         from aiopip._remote_errors import pack_error
 

@@ -6,10 +6,13 @@ import asyncio
 import concurrent.futures as cf
 import contextlib
 import gc
+import itertools
 import multiprocessing as mp
 import os
+import signal
 import threading
 from concurrent.futures import process
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -125,9 +128,103 @@ def test_map_gives_up_after_its_timeout() -> None:
             list(found)
 
 
-def test_map_wants_a_positive_chunksize(pool: aiopip.PoolExecutor) -> None:
-    with pytest.raises(ValueError, match="chunksize must be >= 1"):
-        pool.map(str, [1], chunksize=0)
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"chunksize": 0}, ValueError, "chunksize must be >= 1"),
+        ({"buffersize": 0}, ValueError, "buffersize must be None or > 0"),
+        ({"buffersize": 1.5}, TypeError, "buffersize must be an integer or None"),
+    ],
+)
+def test_map_refuses_bad_options(
+    pool: aiopip.PoolExecutor, options: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        pool.map(str, [1], **options)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 5])
+def test_map_takes_its_iterables_in_turn(pool: aiopip.PoolExecutor, chunksize: int) -> None:
+    numbers = iter(range(10))
+    assert list(pool.map(divmod, numbers, itertools.repeat(3), chunksize=chunksize)) == [
+        divmod(number, 3) for number in range(10)
+    ]
+    numbers = iter(range(10))
+    assert list(pool.map(pow, numbers, numbers, chunksize=chunksize)) == [0, 8, 1024, 6**7, 8**9]
+    assert list(pool.map(divmod, range(3), [2], chunksize=chunksize)) == [(0, 0)]
+    assert list(pool.map(divmod)) == []
+
+
+def test_map_gives_what_stands_before_an_error_of_its_chunk(pool: aiopip.PoolExecutor) -> None:
+    found = pool.map(divmod, [1, 1, 1, 1], [2, 3, 0, 3], chunksize=4)
+    assert [next(found), next(found)] == [(0, 1), (0, 1)]
+    with pytest.raises(ZeroDivisionError) as caught:
+        next(found)
+    assert type(caught.value.__cause__) is process._RemoteTraceback
+    assert list(found) == []
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_map_names_what_does_not_pickle_in_its_place(
+    pool: aiopip.PoolExecutor, chunksize: int
+) -> None:
+    found = pool.map(bool, [1, 2, threading.Lock(), 3], chunksize=chunksize)
+    assert [next(found), next(found)] == [True, True]
+    with pytest.raises(aiopip.NotPicklableError, match="lock"):
+        next(found)
+
+
+def test_map_takes_no_more_than_its_buffer(pool: aiopip.PoolExecutor) -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    found = pool.map(str, numbers(), buffersize=3, chunksize=2)
+    assert len(taken) == 6
+    assert [next(found) for _ in range(4)] == list("0123")
+    assert len(taken) == 10
+    assert list(found) == [str(number) for number in range(4, 100)]
+
+
+def test_map_with_a_buffer_keeps_the_executor() -> None:
+    found = aiopip.PoolExecutor(1).map(str, range(20), buffersize=1)
+    gc.collect()
+    assert list(found) == [str(number) for number in range(20)]
+
+
+def test_map_that_gives_up_takes_back_what_was_not_begun(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with gated() as (pool, begun, gate):
+        held = pool.submit(jobs.begin_and_wait)
+        begun.wait(BOUND_S)
+        found = pool.map(Path.touch, itertools.repeat(mark, 20_000), timeout=0.01)
+        with pytest.raises(cf.TimeoutError):
+            next(found)
+        gate.set()
+        held.result(BOUND_S)
+        pool.submit(jobs.pid).result(BOUND_S)
+    assert not mark.exists()
+
+
+def test_map_of_an_executor_that_is_shut_down() -> None:
+    with gated() as (pool, begun, gate):
+        pool.submit(jobs.begin_and_wait)
+        begun.wait(BOUND_S)
+        found = pool.map(str, range(3))
+        pool.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(cf.CancelledError):
+            next(found)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            pool.map(str, [1])
+        gate.set()
+
+
+def test_map_of_workers_that_die(pool: aiopip.PoolExecutor) -> None:
+    with pytest.raises(aiopip.BrokenPoolError):
+        list(pool.map(jobs.die, [signal.SIGKILL] * 3))
 
 
 # Errors
