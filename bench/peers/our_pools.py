@@ -25,9 +25,10 @@ class OursPool(Pool):
 
     @contextlib.asynccontextmanager
     async def surroundings(self) -> AsyncIterator[None]:
-        import aiopip
+        # By name: what is imported when it is used first would be a part of the first pool's start.
+        from aiopip import Pool, Root  # noqa: F401
 
-        async with aiopip.Root() as self.root:
+        async with Root() as self.root:
             yield
 
     @contextlib.asynccontextmanager
@@ -56,6 +57,12 @@ class OursExecutor(Executor):
     name = "executor"
     about = "aiopip.PoolExecutor"
     copies = False
+
+    @contextlib.asynccontextmanager
+    async def surroundings(self) -> AsyncIterator[None]:
+        from aiopip import PoolExecutor  # noqa: F401  likewise
+
+        yield
 
     def made(self, workers: int) -> concurrent.futures.Executor:
         import aiopip

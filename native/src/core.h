@@ -174,6 +174,8 @@ struct core {
     bool private_descriptors;
     bool has_clone3, has_kcmp;
 
+    _Atomic bool probing; /* who opens it; its slots are waited for, one after the other */
+
     /* The spawner's. */
     pthread_t spawner;
     int preload_fd; /* -1, unless its path must be avoided */

@@ -83,11 +83,12 @@ int probe_run(struct aiopip_client *client, const char *path, struct probe_repor
 
 int probe_core(struct aiopip_client *client, const char *path)
 {
+    atomic_store(&client->core->probing, true);
     int result = probe_run(client, path, NULL);
-
     if (result == 0)
         learn_seed(client, path);
-    else if (aiopip_abort(client, ABORT_MS) > 0)
+    atomic_store(&client->core->probing, false);
+    if (result < 0 && aiopip_abort(client, ABORT_MS) > 0)
         return 0; /* it cannot even be killed: the core must live on, and its spawns will tell */
     return result;
 }

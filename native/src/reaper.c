@@ -201,13 +201,14 @@ static void reap(struct reaper *reaper, int32_t pipid)
 }
 
 /* Leave an end to the client for a moment: it is on its way, too, and would have to wait for the lock, or
- * for us to wake it.  Not where slots may become short: they are taken from the lowest on. */
+ * for us to wake it.  Not where slots may become short, which are taken from the lowest on, nor where the
+ * same one is waited for. */
 static bool put_off(struct reaper *reaper, int32_t pipid)
 {
     struct core *core = reaper->core;
 
     if (!core->tasks[pipid].watched_by_client || core->control->max_tasks < SLOTS_MANY ||
-        (uint32_t)pipid > core->control->max_tasks / 2)
+        (uint32_t)pipid > core->control->max_tasks / 2 || atomic_load(&core->probing))
         return false;
     if (reaper->late.first == NO_TASK)
         reaper->late_due_ns = core_now_ns() + LATE_NS;
