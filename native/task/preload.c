@@ -3,8 +3,8 @@
  * preload.c: libaiopip-task.so, which ld.so loads into every task and initialises first of all.
  *
  * It has no libc of its own: what it calls by name ld.so binds to the task's.  Its constructor
- * leads libc's mapping functions through the ledger, forbids the break (which all tasks would
- * share), puts RLIMIT_DATA back and reports to the root.  libc's own callers do not go through the
+ * leads libc's mapping functions through the ledger, and the break, of which there would be one for
+ * all tasks, to one of its own, puts RLIMIT_DATA back and reports to the root.  libc's own callers do not go through the
  * PLT, so the functions themselves are overwritten: their first bytes become a jump.
  */
 #include <errno.h>
@@ -61,16 +61,14 @@ static void *task_mremap(uintptr_t address, size_t bytes, size_t new_bytes, int 
         ledger_mremap(task_block, address, bytes, new_bytes, flags, new_address));
 }
 
-/* The break belongs to the whole space: reading it is allowed, moving it is out of memory. */
 static void *task_sbrk(intptr_t increment)
 {
-    return increment ? pointer_or_error(-ENOMEM) : (void *)sys1(SYS_brk, 0);
+    return pointer_or_error(task_move_break(increment));
 }
 
 static int task_brk(void *address)
 {
-    (void)address;
-    return (int)(intptr_t)pointer_or_error(-ENOMEM);
+    return (int)(intptr_t)pointer_or_error(task_set_break((uintptr_t)address));
 }
 
 /* Attach where the ledger finds it: reserve the place, then have shmat take it over.  An address of
@@ -202,7 +200,8 @@ static long task_syscall(long number, long a, long b, long c, long d, long e, lo
         result = ledger_mremap(task_block, (uintptr_t)a, (size_t)b, (size_t)c, d, (uintptr_t)e);
         break;
     case SYS_brk:
-        result = sys1(SYS_brk, 0);
+        task_set_break((uintptr_t)a); /* the break, whether it was moved or not */
+        result = task_move_break(0);
         break;
     case SYS_io_setup:
         result = aio_setup((unsigned)a, (uintptr_t *)b);

@@ -28,6 +28,10 @@ long task_readlinkat(int directory, const char *path, char *into, size_t room);
 int task_execve(const char *path, char *const *argv, char *const *envp);
 long task_raw_readlink(long number, long directory, const char *path, char *into, long room);
 
+/* break.c: what sbrk and brk are to do: where the break was, 0, or -ENOMEM. */
+long task_move_break(intptr_t by);
+long task_set_break(uintptr_t to);
+
 /* warm.c: fill block->start.warm in, and publish it if nothing is missing. */
 void task_capture(const struct task_block *block);
 

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 
 #include "check.h"
+#include "shared.h"
 
 #define PAGE 4096UL
 #define READ_WRITE (PROT_READ | PROT_WRITE)
@@ -26,21 +27,64 @@ static char **arguments;
 
 /* ---- The break -------------------------------------------------------------------------------- */
 
-static void test_break_does_not_move(void)
+static void check_bytes(const char *from, size_t bytes, char value)
+{
+    for (size_t i = 0; i < bytes; i++)
+        if (from[i] != value) {
+            CHECK_EQUAL(from[i], value);
+            return;
+        }
+}
+
+static void test_break_is_the_tasks_own(void)
+{
+    char *kernels = (char *)sys1(SYS_brk, 0);
+    char *start = sbrk(0);
+    const size_t bytes = 5 * 1048576 + 100;
+
+    CHECK(start != (void *)-1 && start != kernels);
+    CHECK(sbrk((intptr_t)bytes) == start && sbrk(0) == start + bytes);
+    check_bytes(start, bytes, 0);
+    memset(start, 'x', bytes);
+    CHECK(sbrk(-(intptr_t)(bytes - 100)) == start + bytes && sbrk(0) == start + 100);
+    check_bytes(start, 100, 'x');
+    CHECK_EQUAL(brk(start + bytes), 0);
+    check_bytes(start, PAGE, 'x');
+    check_bytes(start + PAGE, bytes - PAGE, 0); /* whole pages are given back */
+    CHECK_EQUAL(syscall(SYS_brk, 0), (long)(start + bytes));
+    CHECK_EQUAL(syscall(SYS_brk, start + PAGE), (long)(start + PAGE));
+    CHECK_EQUAL(brk(start), 0);
+    CHECK(sbrk(0) == start);
+    CHECK((char *)sys1(SYS_brk, 0) == kernels);
+}
+
+static void check_out_of_memory(intptr_t by)
 {
     void *before = sbrk(0);
 
-    CHECK(before != (void *)-1);
     errno = 0;
-    CHECK(sbrk(PAGE) == (void *)-1 && errno == ENOMEM);
+    CHECK(sbrk(by) == (void *)-1 && errno == ENOMEM);
     errno = 0;
-    CHECK(sbrk(-(intptr_t)PAGE) == (void *)-1 && errno == ENOMEM);
-    errno = 0;
-    CHECK(brk((char *)before + PAGE) == -1 && errno == ENOMEM);
+    CHECK(brk((char *)before + by) == -1 && errno == ENOMEM);
+    CHECK_EQUAL(syscall(SYS_brk, (char *)before + by), (long)before);
     CHECK(sbrk(0) == before);
 }
 
-static void test_malloc_works_without_a_break(void)
+static void test_break_has_its_ends(void)
+{
+    char *start = sbrk(0), *wall = start + 2 * 1048576;
+
+    check_out_of_memory(-(1L << 40));
+    check_out_of_memory(INTPTR_MAX / 2);
+    check_out_of_memory(1L << 40);
+    CHECK(mmap(wall, PAGE, READ_WRITE, PLAIN | MAP_FIXED_NOREPLACE, -1, 0) == wall);
+    check_out_of_memory(2 * 1048576 + 1);
+    CHECK(sbrk(2 * 1048576) == start);
+    CHECK_EQUAL(brk(start), 0);
+    CHECK_EQUAL(munmap(wall, PAGE), 0);
+}
+
+static void test_malloc_works(void)
 {
     char *parts[200];
 
@@ -258,7 +302,7 @@ static void check_as_a_fork(const void *unused)
 {
     (void)unused;
     test_mapping_calls_work();
-    test_malloc_works_without_a_break();
+    test_malloc_works();
     check_limits(arguments[1], arguments[2]);
 }
 
@@ -290,8 +334,9 @@ int main(int argc, char **argv)
     RUN(test_descriptors_are_the_standard_ones_alone);
     RUN(test_names_are_the_programs);
     RUN(test_environment_is_the_programs);
-    RUN(test_break_does_not_move);
-    RUN(test_malloc_works_without_a_break);
+    RUN(test_break_is_the_tasks_own);
+    RUN(test_break_has_its_ends);
+    RUN(test_malloc_works);
     RUN(test_mapping_calls_work);
     RUN(test_mapping_calls_set_errno);
     RUN(test_addresses_of_the_programs_choice_work);

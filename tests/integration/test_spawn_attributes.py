@@ -220,24 +220,33 @@ async def test_more_tasks_than_the_soft_limit_of_descriptors() -> None:
         assert [await task.wait() for task in tasks] == [-9] * 300
 
 
-def test_brk_is_refused_in_tasks_and_not_in_their_children() -> None:
+def test_each_task_has_a_break_of_its_own() -> None:
     """Two libcs with one break would corrupt each other."""
     source = """
         import asyncio, sys, aiopip
+        from subprocess import PIPE
         code = '''if True:
-            import ctypes, subprocess, sys
+            import ctypes, os, sys
             libc = ctypes.CDLL(None, use_errno=True)
             libc.sbrk.restype = ctypes.c_void_p
-            before = libc.sbrk(0)
-            print(libc.sbrk(4096) == ctypes.c_void_p(-1).value, before == libc.sbrk(0))
+            before = libc.sbrk(1 << 20)
+            ctypes.memset(before, int(sys.argv[1]), 1 << 20)
+            os.write(1, b"%d" % before)
+            os.read(0, 1)
+            assert set(ctypes.string_at(before, 1 << 20)) == {int(sys.argv[1])}
         '''
         async def main():
             async with aiopip.Root() as root:
-                for line in ([], ["sh", "-c", '"$0" "$@"; true']):
-                    task = await root.spawn(*line, sys.executable, "-c", code)
+                tasks = [
+                    await root.spawn(sys.executable, "-c", code, str(n), stdin=PIPE, stdout=PIPE)
+                    for n in range(1, 4)
+                ]
+                starts = {int(await task.stdout.receive()) for task in tasks}
+                assert len(starts) == 3
+                for task in tasks:
+                    await task.stdin.send(b".")
                     assert await task.wait() == 0
         asyncio.run(main())
     """
     done = run_python(source)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout in ("True True\nFalse False\n", "True True\nFalse True\n")
