@@ -98,6 +98,10 @@ class Calls:
         """`aiopip_calls_taker`: which worker runs it, or minus an errno."""
         return lib.aiopip_calls_taker(self._calls, call)
 
+    def doom(self, call: int) -> int:
+        """`aiopip_calls_doom`: which worker has to be killed now, or minus an errno."""
+        return lib.aiopip_calls_doom(self._calls, call)
+
     def drain(self) -> list[CallEvent]:
         """`aiopip_calls_drain`: up to BATCH; fewer mean that no more wait."""
         return self._decode(lib.aiopip_calls_drain(self._calls, self._events, BATCH))

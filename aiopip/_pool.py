@@ -367,7 +367,7 @@ class Pool:
             return
         job.abandoned = True
         job.deliver = self._crew.count
-        number = self._calls.taker(job.number) if self._kills else -1
+        number = self._calls.doom(job.number) if self._kills else -1
         if number >= 0 and (process := self._crew.seat_of(number).process) is not None:
             process.kill()
 

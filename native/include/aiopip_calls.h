@@ -96,6 +96,9 @@ AIOPIP_API int aiopip_calls_revoke(aiopip_calls *calls, uint32_t call);
 /* Which worker runs a call.  -EAGAIN: none does: it waits, or has ended. */
 AIOPIP_API int aiopip_calls_taker(aiopip_calls *calls, uint32_t call);
 
+/* The same; and the worker takes no other call: it has to be killed now, for this one. */
+AIOPIP_API int aiopip_calls_doom(aiopip_calls *calls, uint32_t call);
+
 /* What workers have said, up to count of it; behind this the descriptor may be slept on: it stays
  * readable when there is more. */
 AIOPIP_API int aiopip_calls_drain(aiopip_calls *calls, struct aiopip_call_event *events, int count);

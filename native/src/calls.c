@@ -190,8 +190,24 @@ int aiopip_calls_revoke(aiopip_calls *calls, uint32_t number)
 int aiopip_calls_taker(aiopip_calls *calls, uint32_t number)
 {
     uint64_t word = atomic_load(&calls_at(calls, number)->word);
+    enum call_state state = call_state(word);
 
-    return call_state(word) == CALL_TAKEN ? (int)(word >> CALL_WORKER_SHIFT) - 1 : -EAGAIN;
+    return state == CALL_TAKEN || state == CALL_DOOMED ? (int)(word >> CALL_WORKER_SHIFT) - 1
+                                                       : -EAGAIN;
+}
+
+int aiopip_calls_doom(aiopip_calls *calls, uint32_t number)
+{
+    struct call *call = calls_at(calls, number);
+    int worker = calls_is_ours(calls) ? aiopip_calls_taker(calls, number) : -ESRCH;
+
+    if (worker < 0)
+        return worker;
+    uint64_t taken = call_word(CALL_TAKEN, worker);
+    if (!atomic_compare_exchange_strong(&call->word, &taken, call_word(CALL_DOOMED, worker)) &&
+        taken != call_word(CALL_DOOMED, worker))
+        return -EAGAIN;
+    return worker;
 }
 
 /* ---- Workers ---------------------------------------------------------------------------------- */

@@ -33,6 +33,7 @@ enum call_state {
     CALL_FREE,
     CALL_READY,
     CALL_TAKEN,
+    CALL_DOOMED, /* taken, and its worker is about to be killed for it */
     CALL_DONE,
 };
 
@@ -125,6 +126,7 @@ struct aiopip_calls {
     _Atomic(struct call_worker *)
         workers[AIOPIP_WORKERS];                    /* the owner; never freed before the end */
     _Alignas(64) _Atomic(struct call_note *) notes; /* workers put there, the owner takes all */
+    _Atomic uint32_t told;                          /* who has told the owner of them sets it */
 
     pthread_mutex_t lock;           /* of the owner's threads, for all that follows */
     struct call_note *rest;         /* taken from `notes`, not told yet; the oldest first */

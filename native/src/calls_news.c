@@ -25,6 +25,7 @@ static void collect_notes(struct aiopip_calls *calls)
 
     /* First the descriptor, then the list: what comes in between writes to it again. */
     sys3(SYS_read, calls->event_fd, (long)(uintptr_t)&count, sizeof count);
+    atomic_store(&calls->told, 0);
     struct call_note *note = atomic_exchange(&calls->notes, NULL), *first = NULL;
     while (note) {
         struct call_note *next = note->next;
@@ -189,7 +190,7 @@ static bool bury(struct aiopip_calls *calls, struct call *call, int32_t worker,
 {
     uint64_t word = atomic_load(&call->word);
 
-    if (word == call_word(CALL_TAKEN, worker)) {
+    if (word == call_word(CALL_TAKEN, worker) || word == call_word(CALL_DOOMED, worker)) {
         *event = (struct aiopip_call_event){.kind = AIOPIP_NEWS_LOST,
                                             .worker = worker,
                                             .call = call->number,

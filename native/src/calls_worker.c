@@ -97,7 +97,9 @@ int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
     return 0;
 }
 
-/* Put something on the owner's list; who finds that empty tells the owner, who takes all at once. */
+/* Put something on the owner's list, and tell the owner, who takes all at once, unless that was done
+ * since: who has found the list empty may be stopped before it comes to tell.  A `told` that was set behind
+ * the owner's taking is of no harm: then the list is empty, and the next one tells anyway. */
 static int tell(struct aiopip_calls *calls, struct call_worker *self, struct call_note *note)
 {
     uint64_t one = 1;
@@ -107,13 +109,14 @@ static int tell(struct aiopip_calls *calls, struct call_worker *self, struct cal
         note->next = first;
     while (!atomic_compare_exchange_weak(&calls->notes, &first, note));
     KILL_POINT(TELL_LISTED);
-    if (first)
+    if (first && atomic_load(&calls->told))
         return 0;
     long result;
     do
         result = sys3(SYS_write, self->event_fd, (long)(uintptr_t)&one, sizeof one);
     while (result == -EINTR);
     KILL_POINT(TELL_WRITTEN);
+    atomic_store(&calls->told, 1);
     return result < 0 && result != -EAGAIN ? (int)result : 0;
 }
 
@@ -256,6 +259,7 @@ int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, ui
                         const struct aiopip_parcel *result)
 {
     struct call *call = calls_at(calls, number);
+    uint64_t taken = call_word(CALL_TAKEN, worker);
     size_t data_bytes = result->data_bytes, table_bytes = result->table_bytes;
 
     call->result = *result;
@@ -275,7 +279,9 @@ int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, ui
     call->ended_ns = now_ns();
     KILL_POINT(FINISH_FILLED);
     /* Killed behind this line, it has ended all the same: its owner finds it without the note. */
-    atomic_store(&call->word, call_word(CALL_DONE, worker));
+    if (!atomic_compare_exchange_strong(&call->word, &taken, call_word(CALL_DONE, worker)))
+        for (;;) /* doomed: another call may not be hit by what was meant for this one */
+            pause();
     KILL_POINT(FINISH_DONE);
     int error = tell(calls, worker_of(calls, worker), &call->done);
     return error < 0 ? error : (flags & AIOPIP_RESULT_LENDS) != 0;

@@ -312,6 +312,39 @@ static void test_arguments_may_be_returned_first(void)
     end();
 }
 
+static void *finish_doomed(void *call)
+{
+    finish(0, (uint32_t)(uintptr_t)call, 0);
+    return NULL;
+}
+
+static void test_worker_that_is_doomed_takes_nothing_more(void)
+{
+    pthread_t thread;
+    void *how;
+
+    begin(2);
+    uint32_t call = push(AIOPIP_WORKER_ANY, 1), other = push(AIOPIP_WORKER_ANY, 2);
+    CHECK_EQUAL(aiopip_calls_doom(calls, call), -EAGAIN);
+    take(0, AIOPIP_TAKE_CALL, 1);
+    CHECK_EQUAL(aiopip_calls_doom(calls, call), 0);
+    CHECK_EQUAL(aiopip_calls_doom(calls, call), 0);
+    CHECK_EQUAL(aiopip_calls_taker(calls, call), 0);
+    take(1, AIOPIP_TAKE_CALL, 2);
+    finish(1, other, 0);
+    CHECK_EQUAL(aiopip_calls_doom(calls, other), -EAGAIN);
+    drain_one(AIOPIP_NEWS_DONE, other);
+    aiopip_calls_release(calls, other);
+    /* It waits for its end, which is the only place where this thread can be cancelled. */
+    CHECK_EQUAL(pthread_create(&thread, NULL, finish_doomed, (void *)(uintptr_t)call), 0);
+    CHECK_EQUAL(pthread_cancel(thread), 0);
+    CHECK_EQUAL(pthread_join(thread, &how), 0);
+    CHECK(how == PTHREAD_CANCELED);
+    bury_one(0, AIOPIP_NEWS_LOST, call);
+    bury(0);
+    end();
+}
+
 /* ---- Workers that have died -------------------------------------------------------------------- */
 
 /* At each point of its life, with one event at a time; undrained, drained, and drained in part. */
@@ -617,6 +650,7 @@ int main(void)
     RUN(test_calls_are_taken_in_their_order);
     RUN(test_number_is_used_again_when_nobody_has_it);
     RUN(test_arguments_may_be_returned_first);
+    RUN(test_worker_that_is_doomed_takes_nothing_more);
     RUN(test_burying_tells_what_is_left);
     RUN(test_untaken_calls_come_in_their_order);
     RUN(test_number_of_a_worker_is_used_again);

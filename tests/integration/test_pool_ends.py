@@ -219,6 +219,18 @@ async def test_a_cancelled_call_that_runs_is_killed(root: aiopip.Root) -> None:
         assert is_gone(pid)
 
 
+async def test_a_kill_hits_no_other_call(root: aiopip.Root) -> None:
+    """Whichever of the two the worker is at when it is to be killed for the first."""
+    async with root.pool(workers=1, on_cancel="kill") as pool:
+        for round_ in range(40):
+            first = await begun(pool.run(calls.echo, round_))
+            second = await begun(pool.run(calls.echo, round_))
+            await turns(round_ % 8)
+            first.cancel()
+            _, found = await outcomes(first, second)
+            assert found == round_
+
+
 @only("asyncio", reason=ABOUT_TO_GO_ON)
 async def test_cancelled_as_its_result_comes(root: aiopip.Root) -> None:
     gate = Gate()
