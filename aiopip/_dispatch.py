@@ -161,6 +161,12 @@ class Dispatcher:
         self._refill()
         return True
 
+    def refuse(self, job: Job, error: BaseException) -> None:
+        """Fail a call that no worker has begun."""
+        if self.cancel(job):
+            job.over = False
+            _deliver(job, Outcome(None, error, ANY))
+
     def cancel_all(self) -> list[Job]:
         """Remove every call that no worker has begun: which those were."""
         removed = [job for queue in self.waiting.values() for job in queue]

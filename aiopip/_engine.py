@@ -25,6 +25,7 @@ from aiopip._dispatch import Job, Outcome
 from aiopip._errors import ForkedError
 from aiopip._ffi_calls import ANY, Calls
 from aiopip._inheriting import make_inheriting_setup
+from aiopip._main_module import check_not_importing
 from aiopip._thread_host import ThreadHost
 from aiopip._uninterrupted import Uninterrupted
 from aiopip._worker_errors import WorkerDiedError
@@ -108,6 +109,7 @@ class Engine:
     def check(self) -> None:
         """Refuse a call where there will be no worker for it."""
         self.check_process()
+        check_not_importing()
         if self._broken is not None:
             raise broken_again(self._broken)
         if self._is_shut:

@@ -56,6 +56,8 @@ from _pickle import PicklingError
 from signal import Signals
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import aiopip
+
 if TYPE_CHECKING:
     from aiopip._status import ExitStatus
     from aiopip._task import Task
@@ -72,7 +74,16 @@ class AiopipError(Exception):
         message: the text, which is also what `str()` gives.
     """
 
+    __module__ = "aiopip"
+
     message: str
+
+    def __init_subclass__(cls) -> None:
+        """Have tracebacks name a class as its users do."""
+        super().__init_subclass__()
+        home, _, module = cls.__module__.partition(".")
+        if home == "aiopip" and module and cls.__name__ in aiopip.__all__:
+            cls.__module__ = home
 
     def __init__(self, message: str) -> None:
         """Take the text that the class has built."""

@@ -118,6 +118,7 @@ class Mapping:
                 self._ended.notify()
 
     def _submit(self, rows: list[tuple[Any, ...]]) -> None:
+        self._engine.check()
         chunk = _Chunk(self)
         try:
             if self._size == 1:
@@ -125,7 +126,6 @@ class Mapping:
             else:
                 parcel = pack_submitted(run_chunk, (self._function, *zip(*rows, strict=True)), {})
         except Exception as error:  # noqa: BLE001  raised where its results would come
-            self._engine.check()
             chunk.outcome = Outcome(None, error, ANY)
         else:
             self._engine.submit(parcel, chunk)

@@ -18,6 +18,13 @@ def register_joblib(name: str = "aiopip") -> None:
     Raises:
         ImportError: joblib is not installed.
     """
-    from aiopip._joblib_backend import register
+    try:
+        from aiopip._joblib_backend import register
+    except ModuleNotFoundError as error:
+        if error.name != "joblib":
+            raise
+        raise ModuleNotFoundError(
+            "joblib is not installed: pip install joblib", name="joblib"
+        ) from error
 
     register(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import iscoroutinefunction
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
     from aiopip._pickling import Parcel
 
 
+def check_function(function: Any) -> None:
+    """Refuse what a worker cannot call.
+
+    Raises:
+        InvalidArgumentError: it cannot be called at all, or has to be awaited.
+    """
+    if not callable(function):
+        raise InvalidArgumentError("function", f"{function!r} cannot be called")
+    if iscoroutinefunction(function):
+        raise InvalidArgumentError(
+            "function",
+            f"{function!r} is async, and a worker calls plain functions: pass one that does "
+            "asyncio.run()",
+        )
+
+
 def pack_call(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Parcel:
@@ -22,10 +39,10 @@ def pack_call(
 
     Raises:
         NotPicklableError: the function, or an argument, does not pickle.
-        InvalidArgumentError: the function cannot be called; `out` would be copied, or is read only.
+        InvalidArgumentError: the function cannot be called, or is async; `out` would be copied, or
+            is read only.
     """
-    if not callable(function):
-        raise InvalidArgumentError("function", f"{function!r} cannot be called")
+    check_function(function)
     return _pack((function, args, kwargs), function, args, kwargs)
 
 

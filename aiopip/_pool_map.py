@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from aiopip._errors import InvalidArgumentError
+from aiopip._packing import check_function
 from aiopip._pickling import dump, name_unpicklable
 from aiopip._pool_options import positive
 from aiopip._remote_errors import as_exception
@@ -61,8 +61,7 @@ class PoolMap(Generic[T]):
     ) -> None:
         """Made by `Pool.map`, which documents the arguments."""
         self._under_way: deque[_Chunk] = deque()
-        if not callable(function):
-            raise InvalidArgumentError("function", f"{function!r} cannot be called")
+        check_function(function)
         self._pool = pool
         self._function = function
         self._size = positive("chunksize", chunksize)

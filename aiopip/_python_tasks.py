@@ -233,8 +233,7 @@ class PythonTasks:
         if error is None:
             return
         for job in [job for job in self._dispatcher.jobs.values() if job.target == number]:
-            if self._dispatcher.cancel(job):
-                self._dispatcher.lose(job, error)
+            self._dispatcher.refuse(job, error)
 
 
 def _comm(function: Any) -> str:

@@ -136,6 +136,13 @@ def check_written(name: str, value: Any) -> None:
     Raises:
         InvalidArgumentError: it, or the item that the text names, is copied or must not be written.
     """
+    if isinstance(value, (list, dict)) and _is_filled(value):
+        from aiopip._errors import InvalidArgumentError
+
+        kind = type(value).__name__
+        raise InvalidArgumentError(
+            name, f"the {kind} is copied, and what is put into it is lost; pass a numpy.ndarray"
+        )
     if isinstance(value, (tuple, list)):
         for number, item in enumerate(value):
             check_written(f"{name}[{number}]", item)
@@ -146,6 +153,12 @@ def check_written(name: str, value: Any) -> None:
         from aiopip._errors import InvalidArgumentError
 
         raise InvalidArgumentError(name, problem)
+
+
+def _is_filled(value: Any) -> bool:
+    """Whether a list or dict can only be meant to be filled: it is empty, or has numbers."""
+    items = value.values() if isinstance(value, dict) else value
+    return all(isinstance(item, (int, float, complex)) for item in items)
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import traceback
 from _pickle import loads
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from aiopip._errors import AiopipError
+from aiopip._main_module import NAME as MP_MAIN
 from aiopip._pickling import write
 from aiopip._reducers import BY_VALUE
 
@@ -62,10 +64,18 @@ def pack_error(error: BaseException) -> PackedError:
 def pack_unpicklable_result(function: Any, value: object, cause: Exception) -> PackedError:
     """The error for a result that does not pickle."""
     from aiopip._errors import NotPicklableError
+    from aiopip._unpicklable import facts
 
     name = getattr(function, "__qualname__", repr(function))
     text = "".join(traceback.format_exception(type(cause), cause, cause.__traceback__))
-    error = NotPicklableError(name, f"its result, a {_type_name(value)},", str(cause))
+    why, *known = facts(cause)
+    way_out = known[0] if known else "return what it is made of"
+    if isinstance(value, CoroutineType):
+        value.close()  # nobody will await it, which would be warned of
+        way_out = "a worker calls plain functions: pass one that does asyncio.run()"
+    elif isinstance(value, GeneratorType):
+        way_out = "return a list of what it yields"
+    error = NotPicklableError(name, f"its result, a {_type_name(value)},", why, way_out)
     return _travelling(error), _type_name(error), str(error), text
 
 
@@ -135,8 +145,8 @@ def _text_of(error: BaseException) -> str:
 
 def _type_name(value: object) -> str:
     kind = type(value)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    # The program's file is another module in a worker; its reader knows it by one name.
+    module = "__main__" if kind.__module__ == MP_MAIN else kind.__module__
+    return f"{module}.{kind.__qualname__}"

@@ -26,8 +26,8 @@ def find(
         if why is not None:
             # Of a function its name says more than its type.
             what = part if value is function else f"{part}, a {_type_of(value)},"
-            return NotPicklableError(name, what, *_facts(why))
-    return NotPicklableError(name, None, *_facts(error))
+            return NotPicklableError(name, what, *facts(why))
+    return NotPicklableError(name, None, *facts(error))
 
 
 def _try(value: object) -> Exception | None:
@@ -60,10 +60,12 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
     return [one.name for one in parameters if one.kind in positional]
 
 
-def _facts(error: BaseException) -> tuple[str, ...]:
+def facts(error: BaseException) -> tuple[str, ...]:
     """What pickle says, and the way out where another than the usual one is known."""
+    if isinstance(error, MainNotImportableError):
+        return error.args[0], MODULE_OR_CLOUDPICKLE
     text = str(error) or type(error).__name__
-    nameless = isinstance(error, MainNotImportableError) or "<lambda>" in text or "<locals>" in text
+    nameless = "<lambda>" in text or "<locals>" in text
     return (text, MODULE_OR_CLOUDPICKLE) if nameless and cloudpickle() is None else (text,)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -122,6 +123,16 @@ def raise_unreadable() -> None:
 
 def raise_readable_there() -> None:
     raise ReadableThere("of a worker")
+
+
+async def waits(*_: Any) -> None:
+    """What has to be awaited."""
+
+
+def return_unpicklable(kind: str) -> Any:
+    if kind == "coroutine":
+        return waits()
+    return (one for one in "abc") if kind == "generator" else socket.socket()
 
 
 def return_a_lock() -> Any:

@@ -48,6 +48,11 @@ async def test_what_cannot_be_called(root: aiopip.Root) -> None:
             await pool.run(name, 3.0, 4.0)
         with pytest.raises(aiopip.InvalidArgumentError, match="None cannot be called"):
             pool.map(None, [1])  # type: ignore[arg-type]
+        for call in (pool.run, pool.broadcast, root.spawn_python):
+            with pytest.raises(aiopip.InvalidArgumentError, match=r"waits.* is async, .*plain"):
+                await call(calls.waits)
+        with pytest.raises(aiopip.InvalidArgumentError, match="is async"):
+            pool.map(calls.waits, [1])
 
 
 async def test_run_on_and_broadcast(root: aiopip.Root) -> None:
@@ -213,6 +218,13 @@ async def test_what_does_not_pickle_is_named(root: aiopip.Root) -> None:
             await pool.run(calls.nothing, 1, lock=lock)
         with pytest.raises(aiopip.NotPicklableError, match=r"return_a_lock: its result, a _thread"):
             await pool.run(calls.return_a_lock)
+        for argument, way_out in (
+            ("coroutine", r"its result, a coroutine, .*; a worker calls plain functions"),
+            ("generator", r"its result, a generator, .*; return a list"),
+            ("socket", r"its result, a socket.socket, .*; return what it is made of"),
+        ):
+            with pytest.raises(aiopip.NotPicklableError, match=way_out):
+                await pool.run(calls.return_unpicklable, argument)
         assert pool.statistics().pending == 0
     with pytest.raises(aiopip.NotPicklableError, match="argument 1"):
         root.pool(workers=1, initializer=calls.set_up, initargs=(lock,))
@@ -345,8 +357,17 @@ def run_script(script: Path) -> subprocess.CompletedProcess[str]:
 
 
 GUARDS = {
-    "Root": "async with aiopip.Root() as root: pass",
+    "Root": "async with aiopip.Root() as root, root.pool(workers=1): pass",
     "pool": "async with aiopip.Root() as root:\n            async with root.pool(workers=1): pass",
+    "spawn_python": """async with aiopip.Root() as root:
+            task = await root.spawn_python(double, 2)
+            await task.result()""",
+    "spawn_python, built in": """async with aiopip.Root() as root:
+            task = await root.spawn_python(abs, 2)
+            await task.result()""",
+    "submit": "with aiopip.PoolExecutor(1) as pool: pool.submit(double, 2).result()",
+    "map": "with aiopip.PoolExecutor(1) as pool: list(pool.map(double, [2], chunksize=2))",
+    "map, built in": "with aiopip.PoolExecutor(1) as pool: list(pool.map(abs, [2]))",
 }
 
 
@@ -356,10 +377,9 @@ def test_a_main_module_without_its_guard(what: str, tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent(f"""
     import asyncio, aiopip
+    def double(number): return 2 * number
     async def main():
         {GUARDS[what]}
-        async with aiopip.Root() as root:
-            async with root.pool(workers=1): pass
     asyncio.run(main())
     """)
     )
@@ -367,6 +387,29 @@ def test_a_main_module_without_its_guard(what: str, tmp_path: Path) -> None:
     assert done.returncode == 1, done
     assert "NotPermittedError" in done.stderr
     assert 'behind if __name__ == "__main__":' in done.stderr
+
+
+@pytest.mark.parametrize("raises", ["ValueError('mine')", "SystemExit(3)", "KeyboardInterrupt"])
+def test_a_main_module_that_raises_in_a_task(raises: str, tmp_path: Path) -> None:
+    script = tmp_path / "main.py"
+    script.write_text(
+        textwrap.dedent(f"""
+    import asyncio, aiopip
+    if __name__ != "__main__":
+        raise {raises}
+    async def main():
+        async with aiopip.Root() as root:
+            task = await root.spawn_python(abs, -2)
+            try:
+                await task.result()
+            except Exception as error:
+                print(type(error).__name__, await task.wait())
+    asyncio.run(main())
+    """)
+    )
+    name = "ValueError" if raises.startswith("ValueError") else "RemoteError"
+    done = run_script(script)
+    assert (done.returncode, done.stdout) == (0, f"{name} 1\n"), done
 
 
 def test_functions_of_the_main_module(tmp_path: Path) -> None:

@@ -246,6 +246,10 @@ REFUSED = [
     (np.ma.array([1]), r"a MaskedArray is copied; .* \.data"),
     (copy(np.zeros(3)), r"a copy is copied, .*pass a numpy\.ndarray"),
     ({1, 2}, "a set is copied"),
+    ([], "out: the list is copied, and what is put into it is lost"),
+    ([0, 1.5], "out: the list is copied"),
+    ({}, "out: the dict is copied"),
+    ((np.zeros(3), [0]), r"out\[1\]: the list is copied"),
     ([np.zeros(3), bytearray(2)], r"out\[1\]: a bytearray"),
     ({"a": [b"abc"]}, r"out\['a'\]\[0\]: the bytes"),
 ]
