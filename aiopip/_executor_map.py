@@ -21,7 +21,7 @@ from aiopip._packing import pack_submitted
 from aiopip._worker_chunks import run_chunk, unpack_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from aiopip._dispatch import Job
     from aiopip._engine import Engine
@@ -72,7 +72,8 @@ class Mapping:
         """
         self._engine = engine
         self._function = function
-        self._rows = zip(*iterables, strict=False)
+        self._first = iter(iterables[0]) if len(iterables) == 1 else None
+        self._rows = zip(*iterables, strict=False) if self._first is None else iter(())
         self._size = chunksize
         self._ahead = sys.maxsize if ahead is None else ahead
         self._chunks: deque[_Chunk] = deque()
@@ -81,8 +82,8 @@ class Mapping:
 
     def fill(self) -> None:
         """Hand in calls, up to the limit."""
-        while len(self._chunks) < self._ahead and (rows := list(islice(self._rows, self._size))):
-            self._submit(rows)
+        while len(self._chunks) < self._ahead and (columns := self._take()):
+            self._submit(columns)
 
     def results(self, deadline: float | None, _keeps: object) -> Iterator[Any]:
         """Yield the results in order; closed, it cancels what no worker has begun.
@@ -117,14 +118,22 @@ class Mapping:
             with self._ended:
                 self._ended.notify()
 
-    def _submit(self, rows: list[tuple[Any, ...]]) -> None:
+    def _take(self) -> list[Sequence[Any]]:
+        """The next rows, argument by argument; empty when there are none."""
+        if self._first is not None:
+            column = list(islice(self._first, self._size))
+            return [column] if column else []
+        return list(zip(*islice(self._rows, self._size), strict=True))
+
+    def _submit(self, columns: list[Sequence[Any]]) -> None:
         self._engine.check()
         chunk = _Chunk(self)
         try:
             if self._size == 1:
-                parcel = pack_submitted(self._function, rows[0], {})
+                args = tuple(column[0] for column in columns)
+                parcel = pack_submitted(self._function, args, {})
             else:
-                parcel = pack_submitted(run_chunk, (self._function, *zip(*rows, strict=True)), {})
+                parcel = pack_submitted(run_chunk, (self._function, *columns), {})
         except Exception as error:  # noqa: BLE001  raised where its results would come
             chunk.outcome = Outcome(None, error, ANY)
         else:
