@@ -131,6 +131,7 @@ class Seat:
         number: of its worker in the native queue; -1 while it has none.
         process: the worker, None until it has started.
         ready: whether it waits for calls.
+        doomed: whether it has to be killed.
         calls: how many calls have ended here.
         busy_ns: for how long they ran.
         ended: how many workers have ended here.
@@ -140,7 +141,7 @@ class Seat:
         self.index = index
         self.number = -1
         self.process: Process | None = None
-        self.ready = False
+        self.ready = self.doomed = False
         self.calls = 0
         self.busy_ns = 0
         self.ended = 0
@@ -218,9 +219,12 @@ class Crew:
                 self._start(seat)
                 return
 
-    def seat_of(self, number: int) -> Seat:
-        """The seat of a worker of the native queue."""
-        return self._by_number[number]
+    def kill_worker(self, number: int) -> None:
+        """Kill a worker of the native queue, as soon as it is known by its process."""
+        seat = self._by_number[number]
+        seat.doomed = True
+        if seat.process is not None:
+            seat.process.kill()
 
     def count(self, outcome: Outcome) -> None:
         """A call has ended."""
@@ -264,7 +268,7 @@ class Crew:
         if number < 0:
             self._break(call_error(-number, "making room for a worker failed"))
             return
-        seat.number, seat.process, seat.ready = number, None, False
+        seat.number, seat.process, seat.ready, seat.doomed = number, None, False, False
         self._by_number[number] = seat
         try:
             program, args = command(self._arguments(number))
@@ -304,7 +308,7 @@ class Crew:
             self._not_started(seat, answer)
             return
         seat.process = answer
-        if self.ending:
+        if self.ending or seat.doomed:
             answer.kill()
 
     def _not_started(self, seat: Seat, error: Exception) -> None:

@@ -126,6 +126,7 @@ class Dispatcher:
         self.jobs: dict[int, Job] = {}
         self.waiting: dict[int, OrderedDict[Job, None]] = {}
         self._in_hand: list[Job] = []
+        self._refilling = False
         self._kept: dict[int, Parcel] = {}
         self._events: deque[CallEvent] = deque()
         """Taken and not handled yet: a KeyboardInterrupt in the midst of some loses no other."""
@@ -140,7 +141,7 @@ class Dispatcher:
         Raises:
             CallError: there is no memory for it (ENOMEM).
         """
-        if job.target not in self.waiting and self._push(job):
+        if (job.target not in self.waiting and self._push(job)) or _is_over(job):
             return
         self.waiting.setdefault(job.target, OrderedDict())[job] = None
 
@@ -149,10 +150,11 @@ class Dispatcher:
         if job.over:
             return False
         if job.number < 0:
-            queue = self.waiting[job.target]
-            del queue[job]
+            # In a finaliser it may be just about to be handed in: see `_push`.
+            queue = self.waiting.get(job.target, OrderedDict())
+            queue.pop(job, None)
             if not queue:
-                del self.waiting[job.target]
+                self.waiting.pop(job.target, None)
         elif self._calls.revoke(job.number):
             del self.jobs[job.number]
         else:
@@ -254,30 +256,43 @@ class Dispatcher:
     def _push(self, job: Job) -> bool:
         # KeyboardInterrupt may be raised between any two lines, and so when a worker may have begun
         # a call that is not written down: what that points to is kept, and its end is nobody's.
+        if _is_over(job):
+            return True
         self._in_hand.append(job)
         number = self._calls.push(job.target, job.parcel.data, job.parcel.table)
         if number >= 0:
             job.number = number
             self.jobs[number] = job
-        self._in_hand.pop()
+            if _is_over(job) and self._calls.revoke(number):
+                self.jobs.pop(number, None)
+        self._in_hand.remove(job)
         if number < 0 and number != -errno.EAGAIN:
             raise call_error(-number, "handing a call to the pool failed")
         return number >= 0
 
     def _refill(self) -> None:
-        """Hand in what had to wait for room."""
-        for target, queue in list(self.waiting.items()):
-            while queue:
-                job = next(iter(queue))
-                try:
-                    if not self._push(job):
-                        break
-                    del queue[job]
-                except OSError as error:
-                    del queue[job]
-                    _deliver(job, Outcome(None, error, ANY))
-            if not queue:
-                del self.waiting[target]
+        """Hand in what had to wait for room; a finaliser in the midst leaves it to this."""
+        if self._refilling:
+            return
+        self._refilling = True
+        try:
+            for target, queue in list(self.waiting.items()):
+                self._refill_from(queue)
+                if not queue and self.waiting.get(target) is queue:
+                    del self.waiting[target]
+        finally:
+            self._refilling = False
+
+    def _refill_from(self, queue: OrderedDict[Job, None]) -> None:
+        while queue:
+            job = next(iter(queue))
+            try:
+                if not self._push(job):
+                    return
+                queue.pop(job, None)
+            except OSError as error:
+                queue.pop(job, None)
+                _deliver(job, Outcome(None, error, ANY))
 
     def _handle_all(self) -> None:
         failed = None
@@ -332,6 +347,11 @@ class Dispatcher:
             return None, raised
         finally:
             self._calls.release(event.call)
+
+
+def _is_over(job: Job) -> bool:
+    """Whether a call was cancelled, which a finaliser may do between any two lines."""
+    return job.over
 
 
 def _why_not(event: CallEvent) -> BaseException:

@@ -120,15 +120,22 @@ class Engine:
     def submit(self, parcel: Parcel, submission: Submission) -> None:
         """Hand in a call."""
         job = Job(parcel, partial(self._deliver, submission))
-        with Uninterrupted(), self._lock:
-            self.check()
-            crew = (self._parts or self._open()).crew
-            crew.dispatcher.submit(job)
-            submission.job = job
-            self._submissions.add(submission)
-            short = self._is_short_of_workers(crew)
-        if short:
-            self._ring()
+        with Uninterrupted():
+            with self._lock:
+                self.check()
+                crew = (self._parts or self._open()).crew
+                # Before it is handed in: a finaliser that shuts this down in the midst finds it.
+                submission.job = job
+                self._submissions.add(submission)
+                try:
+                    crew.dispatcher.submit(job)
+                except BaseException:
+                    submission.job = None
+                    self._submissions.discard(submission)
+                    raise
+                short = self._is_short_of_workers(crew)
+            if short:
+                self._ring()
 
     @property
     def is_broken(self) -> bool:
@@ -136,15 +143,17 @@ class Engine:
         return self._broken is not None
 
     def cancel(self, submission: Submission) -> bool:
-        """Take back a call that no worker has begun; whether that was done now."""
+        """Take back a call that no worker has begun, and say so; whether that was done now."""
         if self._pid != os.getpid():
             return False
-        with Uninterrupted(), self._lock:
-            parts, job = self._parts, submission.job
-            if parts is None or job is None or not parts.crew.dispatcher.cancel(job):
-                return False
-            self._take_back(submission)
-        self._ring_if_done()
+        with Uninterrupted():
+            with self._lock:
+                parts, job = self._parts, submission.job
+                if parts is None or job is None or not parts.crew.dispatcher.cancel(job):
+                    return False
+                self._take_back(submission)
+            submission.tell_cancelled()
+            self._ring_if_done()
         return True
 
     def check_process(self) -> None:
@@ -176,17 +185,18 @@ class Engine:
         if self._pid != os.getpid():
             return
         cancelled: list[Submission] = []
-        with Uninterrupted(), self._lock:
-            self._is_shut = True
-            if cancel_futures and self._parts is not None:
-                taken_back = set(self._parts.crew.dispatcher.cancel_all())
-                cancelled = [one for one in self._submissions if one.job in taken_back]
-                for submission in cancelled:
-                    self._take_back(submission)
-            thread = self._thread
-        self._ring()
-        for submission in cancelled:
-            submission.tell_cancelled()
+        with Uninterrupted():
+            with self._lock:
+                self._is_shut = True
+                if cancel_futures and self._parts is not None:
+                    taken_back = set(self._parts.crew.dispatcher.cancel_all())
+                    cancelled = [one for one in self._submissions if one.job in taken_back]
+                    for submission in cancelled:
+                        self._take_back(submission)
+                thread = self._thread
+            self._ring()
+            for submission in cancelled:
+                submission.tell_cancelled()
         if wait and thread is not None and thread is not threading.current_thread():
             thread.join()
 
@@ -194,10 +204,11 @@ class Engine:
         """Cancel what no worker has begun, and end the workers now."""
         self.shutdown(wait=False, cancel_futures=True)
         if self._pid == os.getpid():
-            with Uninterrupted(), self._lock:
-                if self._parts is not None:
-                    how(self._parts.crew)
-            self._ring()
+            with Uninterrupted():
+                with self._lock:
+                    if self._parts is not None:
+                        how(self._parts.crew)
+                self._ring()
 
     def _forsake(self, _: object) -> None:
         self._is_forsaken = True

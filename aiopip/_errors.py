@@ -78,9 +78,9 @@ class AiopipError(Exception):
 
     message: str
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
         """Have tracebacks name a class as its users do."""
-        super().__init_subclass__()
+        super().__init_subclass__(**options)
         home, _, module = cls.__module__.partition(".")
         if home == "aiopip" and module and cls.__name__ in aiopip.__all__:
             cls.__module__ = home

@@ -31,8 +31,7 @@ class PoolFuture(Future[T]):
 
     def cancel(self) -> bool:
         """Cancel the call, if no worker has begun it; whether it is cancelled."""
-        if self._engine.cancel(self):
-            self.tell_cancelled()
+        self._engine.cancel(self)
         return self.taken_back
 
     def tell_cancelled(self) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from aiopip._dispatch import Outcome
 from aiopip._executor_future import as_process_pools_raise, read
 from aiopip._ffi_calls import ANY
-from aiopip._packing import pack_submitted
-from aiopip._worker_chunks import run_chunk, unpack_chunk
+from aiopip._packing import pack_chunk, pack_submitted
+from aiopip._worker_chunks import unpack_chunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -82,7 +82,11 @@ class Mapping:
 
     def fill(self) -> None:
         """Hand in calls, up to the limit."""
-        while len(self._chunks) < self._ahead and (columns := self._take()):
+        while len(self._chunks) < self._ahead:
+            columns = self._take()
+            if not columns:
+                self._ahead = 0  # what has ended is not asked again
+                return
             self._submit(columns)
 
     def results(self, deadline: float | None, _keeps: object) -> Iterator[Any]:
@@ -107,9 +111,7 @@ class Mapping:
                         del error  # its traceback refers to this frame
         finally:
             while self._chunks:  # from the end: others need not move up
-                chunk = self._chunks.pop()
-                if self._engine.cancel(chunk):
-                    chunk.tell_cancelled()
+                self._engine.cancel(self._chunks.pop())
 
     def tell(self, chunk: _Chunk) -> None:
         """A call has ended; any thread."""
@@ -133,7 +135,7 @@ class Mapping:
                 args = tuple(column[0] for column in columns)
                 parcel = pack_submitted(self._function, args, {})
             else:
-                parcel = pack_submitted(run_chunk, (self._function, *columns), {})
+                parcel = pack_chunk(self._function, columns)
         except Exception as error:  # noqa: BLE001  raised where its results would come
             chunk.outcome = Outcome(None, error, ANY)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiopip._errors import call_error
 from aiopip._native import ffi, lib
@@ -41,7 +41,7 @@ class CallEvent(NamedTuple):
 class Calls:
     """The queue of a pool; not for two threads at once, but for `release`."""
 
-    __slots__ = ("_bytes", "_calls", "_events", "_request")
+    __slots__ = ("_bytes", "_calls", "_events", "_requests")
 
     def __init__(self) -> None:
         """Make one without workers.
@@ -55,7 +55,7 @@ class Calls:
             raise call_error(-result, "a pool's queue could not be made")
         # With the last reference: results that are lent refer to it, too.
         self._calls = ffi.gc(calls[0], lib.aiopip_calls_free)
-        self._request = ffi.new("struct aiopip_parcel *")
+        self._requests: list[Any] = []
         self._events = ffi.new("struct aiopip_call_event[]", BATCH)
         self._bytes = memoryview(ffi.buffer(self._events))
 
@@ -82,13 +82,16 @@ class Calls:
 
         Both stay the caller's, and have to stay where they are until the call has ended.
         """
-        request = self._request
+        # Not one for all: a finaliser in the midst of this may push another call.
+        request = self._requests.pop() if self._requests else ffi.new("struct aiopip_parcel *")
         request.data = ffi.cast("uintptr_t", ffi.from_buffer("char[]", data))
         request.data_bytes = len(data)
         request.table_bytes = len(table)
         if table:
             request.table = ffi.cast("uintptr_t", ffi.from_buffer("char[]", table))
-        return lib.aiopip_calls_push(self._calls, worker, request)
+        number = lib.aiopip_calls_push(self._calls, worker, request)
+        self._requests.append(request)
+        return number
 
     def revoke(self, call: int) -> bool:
         """`aiopip_calls_revoke`: whether no worker has begun it, nor ever will."""

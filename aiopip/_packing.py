@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from aiopip._errors import InvalidArgumentError
 from aiopip._named import call_named
 from aiopip._pickling import check_written, dump, name_unpicklable
+from aiopip._worker_chunks import run_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aiopip._pickling import Parcel
 
@@ -62,6 +63,23 @@ def pack_submitted(
         return dump((function, args, kwargs))
     except (TypeError, AttributeError, PicklingError) as error:
         raise name_unpicklable(function, args, kwargs, error) from error
+
+
+def pack_chunk(function: Callable[..., Any], columns: list[Sequence[Any]]) -> Parcel:
+    """Pack several calls of an executor, as `run_chunk` runs them.
+
+    Args:
+        function: what is called for each row.
+        columns: its arguments, each with one for every row.
+
+    Raises:
+        NotPicklableError, Exception: as above; of calls with one argument the text counts these.
+    """
+    try:
+        return dump((run_chunk, (function, *columns), {}))
+    except (TypeError, AttributeError, PicklingError) as error:
+        rows = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+        raise name_unpicklable(function, tuple(rows), {}, error) from error
 
 
 def pack_named_call(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Parcel:

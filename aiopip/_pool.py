@@ -368,8 +368,8 @@ class Pool:
         job.abandoned = True
         job.deliver = self._crew.count
         number = self._calls.doom(job.number) if self._kills else -1
-        if number >= 0 and (process := self._crew.seat_of(number).process) is not None:
-            process.kill()
+        if number >= 0:
+            self._crew.kill_worker(number)
 
     def _advance(self) -> None:
         """A call is over, or something of the crew has changed: who waits for that goes on."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 
-def run_chunk(function: Callable[..., Any], *columns: Iterable[Any]) -> tuple[list[Any], Any]:
+def run_chunk(function: Callable[..., Any], *columns: Sequence[Any]) -> tuple[list[Any], Any]:
     """Run a function for what stands in each row, in a worker, up to the first that fails.
 
     Args:
@@ -25,6 +25,10 @@ def run_chunk(function: Callable[..., Any], *columns: Iterable[Any]) -> tuple[li
         from aiopip._remote_errors import pack_error
 
         return results, pack_error(error)
+    if len(results) < len(columns[0]):  # it was a StopIteration, which has ended the map
+        from aiopip._remote_errors import pack_error
+
+        return results, pack_error(StopIteration())
     return results, None
 
 

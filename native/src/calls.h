@@ -126,7 +126,8 @@ struct aiopip_calls {
     _Atomic(struct call_worker *)
         workers[AIOPIP_WORKERS];                    /* the owner; never freed before the end */
     _Alignas(64) _Atomic(struct call_note *) notes; /* workers put there, the owner takes all */
-    _Atomic uint32_t told;                          /* who has told the owner of them sets it */
+    _Atomic uint32_t round;                         /* the owner counts what it has taken */
+    _Atomic uint32_t told;                          /* who has told it: the round that is for */
 
     pthread_mutex_t lock;           /* of the owner's threads, for all that follows */
     struct call_note *rest;         /* taken from `notes`, not told yet; the oldest first */

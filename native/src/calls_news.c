@@ -25,7 +25,7 @@ static void collect_notes(struct aiopip_calls *calls)
 
     /* First the descriptor, then the list: what comes in between writes to it again. */
     sys3(SYS_read, calls->event_fd, (long)(uintptr_t)&count, sizeof count);
-    atomic_store(&calls->told, 0);
+    atomic_fetch_add(&calls->round, 1);
     struct call_note *note = atomic_exchange(&calls->notes, NULL), *first = NULL;
     while (note) {
         struct call_note *next = note->next;

@@ -97,9 +97,17 @@ int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
     return 0;
 }
 
-/* Put something on the owner's list, and tell the owner, who takes all at once, unless that was done
- * since: who has found the list empty may be stopped before it comes to tell.  A `told` that was set behind
- * the owner's taking is of no harm: then the list is empty, and the next one tells anyway. */
+/* Put something on the owner's list, and tell the owner, who takes all at once, unless that was done in this
+ * round: who has found the list empty may be stopped before it comes to tell.
+ *
+ *     worker                                     owner
+ *     puts its note on the list                  reads the descriptor
+ *     looks which round it is                    begins a round
+ *     writes the descriptor                      takes the list
+ *     sets `told` to that round
+ *
+ * Who finds `told` at its round finds a write behind which no round has begun.  If one begins in the midst,
+ * `told` is of an older one, and the next worker tells again. */
 static int tell(struct aiopip_calls *calls, struct call_worker *self, struct call_note *note)
 {
     uint64_t one = 1;
@@ -108,16 +116,19 @@ static int tell(struct aiopip_calls *calls, struct call_worker *self, struct cal
     do
         note->next = first;
     while (!atomic_compare_exchange_weak(&calls->notes, &first, note));
+    uint32_t round = atomic_load(&calls->round) + 1; /* `told` is 0 at first */
     KILL_POINT(TELL_LISTED);
-    if (first && atomic_load(&calls->told))
+    if (first && atomic_load(&calls->told) == round)
         return 0;
     long result;
     do
         result = sys3(SYS_write, self->event_fd, (long)(uintptr_t)&one, sizeof one);
     while (result == -EINTR);
     KILL_POINT(TELL_WRITTEN);
-    atomic_store(&calls->told, 1);
-    return result < 0 && result != -EAGAIN ? (int)result : 0;
+    if (result < 0 && result != -EAGAIN)
+        return (int)result;
+    atomic_store(&calls->told, round);
+    return 0;
 }
 
 int aiopip_calls_ready(aiopip_calls *calls, int32_t worker, uint32_t flags,

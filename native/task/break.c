@@ -8,8 +8,9 @@
  * and malloc goes on by mmap.  Pages are mapped ahead, and unmapped when
  * the break moves back, so that what it gives is zero.
  *
- * libc does not lock what it knows of the break, nor do two threads of a program move it at once, for
- * they could not tell what is whose.  If two come all the same, the second one is out of memory.
+ * Where it is, is always known: malloc gives back what is above its top, and then asks. Two threads of a
+ * program do not move it at once, for they could not tell what is whose; if they do, the second one is
+ * out of memory.
  */
 #include <asm/mman.h>
 #include <errno.h>
@@ -22,20 +23,28 @@
 
 static struct {
     _Atomic uint32_t busy;
-    uintptr_t start; /* 0: nobody has asked for it */
-    uintptr_t now;
-    uintptr_t mapped; /* up to here, in whole pages */
+    _Atomic uintptr_t now; /* 0: at its start */
+    uintptr_t mapped;      /* up to here, in whole pages; 0: likewise */
 } the_break;
+
+static uintptr_t start_of_break(void)
+{
+    return task_block->window_end - (task_block->window_end - task_block->window_start) / 4;
+}
+
+uintptr_t task_break(void)
+{
+    uintptr_t now = atomic_load_explicit(&the_break.now, memory_order_acquire);
+
+    return now ? now : start_of_break();
+}
 
 static bool enter(void)
 {
     if (atomic_exchange_explicit(&the_break.busy, 1, memory_order_acquire))
         return false;
-    if (!the_break.start) {
-        size_t window_bytes = task_block->window_end - task_block->window_start;
-        the_break.start = task_block->window_end - window_bytes / 4;
-        the_break.now = the_break.mapped = the_break.start;
-    }
+    if (!the_break.mapped)
+        the_break.mapped = start_of_break();
     return true;
 }
 
@@ -77,22 +86,24 @@ static bool shrink(uintptr_t to)
 
 static bool move(uintptr_t to)
 {
-    if (to < the_break.start || to >= task_block->window_end)
+    if (to < start_of_break() || to >= task_block->window_end)
         return false;
     if (to > the_break.mapped
             ? !grow(to)
-            : align_up(to, ARCH_PAGE) < align_up(the_break.now, ARCH_PAGE) && !shrink(to))
+            : align_up(to, ARCH_PAGE) < align_up(task_break(), ARCH_PAGE) && !shrink(to))
         return false;
-    the_break.now = to;
+    atomic_store_explicit(&the_break.now, to, memory_order_release);
     return true;
 }
 
 long task_move_break(intptr_t by)
 {
+    if (!by)
+        return (long)task_break();
     if (!enter())
         return -ENOMEM;
-    uintptr_t before = the_break.now;
-    bool moved = !by || move(before + (uintptr_t)by);
+    uintptr_t before = task_break();
+    bool moved = move(before + (uintptr_t)by);
     leave();
     return moved ? (long)before : -ENOMEM;
 }

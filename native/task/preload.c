@@ -201,7 +201,7 @@ static long task_syscall(long number, long a, long b, long c, long d, long e, lo
         break;
     case SYS_brk:
         task_set_break((uintptr_t)a); /* the break, whether it was moved or not */
-        result = task_move_break(0);
+        result = (long)task_break();
         break;
     case SYS_io_setup:
         result = aio_setup((unsigned)a, (uintptr_t *)b);

@@ -28,7 +28,8 @@ long task_readlinkat(int directory, const char *path, char *into, size_t room);
 int task_execve(const char *path, char *const *argv, char *const *envp);
 long task_raw_readlink(long number, long directory, const char *path, char *into, long room);
 
-/* break.c: what sbrk and brk are to do: where the break was, 0, or -ENOMEM. */
+/* break.c: where the break is; and what sbrk and brk are to do: where it was, 0, or -ENOMEM. */
+uintptr_t task_break(void);
 long task_move_break(intptr_t by);
 long task_set_break(uintptr_t to);
 

@@ -5,6 +5,7 @@
  *   task_preload FILES DATA WORD     FILES, DATA: the soft limits that it shall find
  *   task_preload child FILES DATA    started by the task as an ordinary process
  */
+#include <malloc.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stddef.h>
@@ -82,6 +83,36 @@ static void test_break_has_its_ends(void)
     CHECK(sbrk(2 * 1048576) == start);
     CHECK_EQUAL(brk(start), 0);
     CHECK_EQUAL(munmap(wall, PAGE), 0);
+}
+
+static _Atomic bool over;
+
+static void *look_at_break(void *failures)
+{
+    while (!atomic_load(&over))
+        *(size_t *)failures += sbrk(0) == (void *)-1;
+    return NULL;
+}
+
+/* malloc moves it, and asks where it is when it has given back what it trimmed. */
+static void test_break_is_known_while_it_moves(void)
+{
+    const size_t large = 3 << 20;
+    size_t failures = 0;
+    pthread_t thread;
+
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 64 << 10);
+    CHECK_EQUAL(pthread_create(&thread, NULL, look_at_break, &failures), 0);
+    for (int i = 0; i < 5000; i++) {
+        char *volatile block = malloc(large);
+        CHECK(block != NULL);
+        block[0] = block[large - 1] = 1;
+        free(block);
+    }
+    atomic_store(&over, true);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    CHECK_EQUAL(failures, 0);
 }
 
 static void test_malloc_works(void)
@@ -337,6 +368,7 @@ int main(int argc, char **argv)
     RUN(test_break_is_the_tasks_own);
     RUN(test_break_has_its_ends);
     RUN(test_malloc_works);
+    RUN(test_break_is_known_while_it_moves);
     RUN(test_mapping_calls_work);
     RUN(test_mapping_calls_set_errno);
     RUN(test_addresses_of_the_programs_choice_work);

@@ -312,16 +312,10 @@ static void test_arguments_may_be_returned_first(void)
     end();
 }
 
-static void *finish_doomed(void *call)
-{
-    finish(0, (uint32_t)(uintptr_t)call, 0);
-    return NULL;
-}
-
 static void test_worker_that_is_doomed_takes_nothing_more(void)
 {
-    pthread_t thread;
-    void *how;
+    const struct timespec pause = {0, 100000000};
+    int status;
 
     begin(2);
     uint32_t call = push(AIOPIP_WORKER_ANY, 1), other = push(AIOPIP_WORKER_ANY, 2);
@@ -335,11 +329,16 @@ static void test_worker_that_is_doomed_takes_nothing_more(void)
     CHECK_EQUAL(aiopip_calls_doom(calls, other), -EAGAIN);
     drain_one(AIOPIP_NEWS_DONE, other);
     aiopip_calls_release(calls, other);
-    /* It waits for its end, which is the only place where this thread can be cancelled. */
-    CHECK_EQUAL(pthread_create(&thread, NULL, finish_doomed, (void *)(uintptr_t)call), 0);
-    CHECK_EQUAL(pthread_cancel(thread), 0);
-    CHECK_EQUAL(pthread_join(thread, &how), 0);
-    CHECK(how == PTHREAD_CANCELED);
+    /* Its worker waits for its end: in a copy, for a thread could not be killed alone. */
+    pid_t child = fork();
+    if (child == 0) {
+        finish(0, call, 0);
+        _exit(1);
+    }
+    nanosleep(&pause, NULL);
+    CHECK_EQUAL(waitpid(child, &status, WNOHANG), 0);
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
     bury_one(0, AIOPIP_NEWS_LOST, call);
     bury(0);
     end();
@@ -611,6 +610,65 @@ static void test_who_is_late_takes_what_is_next(void)
     end();
 }
 
+struct finisher {
+    int32_t worker;
+    pthread_t thread;
+    uint32_t call;
+    _Atomic bool over;
+};
+
+static void *finish_one(void *argument)
+{
+    struct finisher *self = argument;
+
+    finish(self->worker, self->call, 0);
+    atomic_store(&self->over, true);
+    return NULL;
+}
+
+/* A worker that finishes a call, and is stopped at a point on the way. */
+static void start_finisher(struct finisher *finisher, int32_t worker, uint32_t call, int at)
+{
+    *finisher = (struct finisher){.worker = worker, .call = call};
+    kill_point_pause(at);
+    CHECK_EQUAL(pthread_create(&finisher->thread, NULL, finish_one, finisher), 0);
+    CHECK_SOON(kill_point_is_paused());
+}
+
+static void await_finisher(struct finisher *finisher)
+{
+    kill_point_resume();
+    CHECK_SOON(atomic_load(&finisher->over));
+    CHECK_EQUAL(pthread_join(finisher->thread, NULL), 0);
+}
+
+/* The first has told of its call, and goes on when that was heard; the second has not come to tell. */
+static void test_news_wait_for_no_worker_that_is_stopped(void)
+{
+    struct finisher first, second;
+    uint32_t numbers[3];
+
+    begin(3);
+    for (uint32_t i = 0; i < 3; i++) {
+        numbers[i] = push(AIOPIP_WORKER_ANY, i);
+        take((int32_t)i, AIOPIP_TAKE_CALL, i);
+    }
+    start_finisher(&first, 0, numbers[0], KILL_AT_TELL_WRITTEN);
+    drain_one(AIOPIP_NEWS_DONE, numbers[0]);
+    await_finisher(&first);
+    start_finisher(&second, 1, numbers[1], KILL_AT_TELL_LISTED);
+    kill_point_hook = NULL;
+    CHECK(!has_news());
+    finish(2, numbers[2], 0);
+    CHECK(has_news());
+    await_finisher(&second);
+    drain_one(AIOPIP_NEWS_DONE, numbers[1]);
+    drain_one(AIOPIP_NEWS_DONE, numbers[2]);
+    for (int i = 0; i < 3; i++)
+        aiopip_calls_release(calls, numbers[i]);
+    end();
+}
+
 /* ---- All at once ------------------------------------------------------------------------------- */
 
 static void test_each_call_ends_once(void)
@@ -659,6 +717,7 @@ int main(void)
     RUN(test_signals_interrupt_who_waits);
     RUN(test_signals_do_not_lose_a_call);
     RUN(test_who_is_late_takes_what_is_next);
+    RUN(test_news_wait_for_no_worker_that_is_stopped);
     RUN(test_each_call_ends_once);
     return 0;
 }

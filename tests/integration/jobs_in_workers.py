@@ -114,6 +114,12 @@ def wait_if(number: int) -> int:
     return wait_for_given(number) if number == 0 else number
 
 
+def stop_at_three(number: int) -> int:
+    if number == 3:
+        raise StopIteration
+    return number
+
+
 def set_event() -> None:
     given[0].set()
 

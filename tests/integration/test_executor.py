@@ -19,9 +19,12 @@ import pytest
 from integration import jobs_in_workers as jobs
 
 import aiopip
+from aiopip._engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from aiopip._engine import Submission
 
 BOUND_S = 30
 
@@ -155,6 +158,29 @@ def test_map_takes_its_iterables_in_turn(pool: aiopip.PoolExecutor, chunksize: i
     assert list(pool.map(divmod)) == []
 
 
+def test_map_asks_no_iterable_behind_its_end(pool: aiopip.PoolExecutor, tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_text("1\n2\n3\n")
+    with file.open() as lines:
+        found = pool.map(int, lines)
+    assert list(found) == [1, 2, 3]
+    numbers = iter(range(9))
+    assert list(pool.map(pow, numbers, [1, 2, 3])) == [0, 1, 8]
+    assert next(numbers) == 4
+    endless = iter([1, 2, None, 3].__iter__().__next__, None)  # it goes on behind its end
+    assert list(pool.map(abs, endless, chunksize=5)) == [1, 2]
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_map_does_not_end_with_what_a_call_raises(
+    pool: aiopip.PoolExecutor, chunksize: int
+) -> None:
+    found = pool.map(jobs.stop_at_three, range(8), chunksize=chunksize)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(found)
+
+
 def test_map_gives_what_stands_before_an_error_of_its_chunk(pool: aiopip.PoolExecutor) -> None:
     found = pool.map(divmod, [1, 1, 1, 1], [2, 3, 0, 3], chunksize=4)
     assert [next(found), next(found)] == [(0, 1), (0, 1)]
@@ -170,7 +196,7 @@ def test_map_names_what_does_not_pickle_in_its_place(
 ) -> None:
     found = pool.map(bool, [1, 2, threading.Lock(), 3], chunksize=chunksize)
     assert [next(found), next(found)] == [True, True]
-    with pytest.raises(aiopip.NotPicklableError, match="lock"):
+    with pytest.raises(aiopip.NotPicklableError, match=r"^builtins\.bool: argument 1.*lock"):
         next(found)
 
 
@@ -225,6 +251,47 @@ def test_map_of_an_executor_that_is_shut_down() -> None:
 def test_map_of_workers_that_die(pool: aiopip.PoolExecutor) -> None:
     with pytest.raises(aiopip.BrokenPoolError):
         list(pool.map(jobs.die, [signal.SIGKILL] * 3))
+
+
+# Ctrl-C in the midst of it
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGINT comes while calls are taken back."""
+    take_back = Engine._take_back
+
+    def take_back_and_press(self: Engine, submission: Submission) -> None:
+        take_back(self, submission)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Engine, "_take_back", take_back_and_press)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_a_future_is_cancelled_whoever_interrupts() -> None:
+    with gated() as (pool, begun, _):
+        pool.submit(jobs.begin_and_wait)
+        begun.wait(BOUND_S)
+        future = pool.submit(jobs.pid)
+        with pytest.raises(KeyboardInterrupt):
+            future.cancel()
+        assert future.cancelled()
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_all_are_cancelled_whoever_interrupts() -> None:
+    with gated() as (pool, begun, gate):
+        pool.submit(jobs.begin_and_wait)
+        begun.wait(BOUND_S)
+        futures = [pool.submit(jobs.pid) for _ in range(5)]
+        found = pool.map(abs, range(5))
+        with pytest.raises(KeyboardInterrupt):
+            pool.shutdown(cancel_futures=True)
+        assert all(future.cancelled() for future in futures)
+        with pytest.raises(cf.CancelledError):
+            next(found)
+        gate.set()
 
 
 # Errors

@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import signal
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +230,24 @@ async def test_a_kill_hits_no_other_call(root: aiopip.Root) -> None:
             first.cancel()
             _, found = await outcomes(first, second)
             assert found == round_
+
+
+async def test_a_call_is_cancelled_before_its_worker_is_known(root: aiopip.Root) -> None:
+    """It takes the call while the loop is busy, which has not heard yet that it has started."""
+    gate = Gate()
+    async with root.pool(workers=1, on_cancel="kill", max_calls_per_worker=1) as pool:
+        (seat,) = pool._crew.seats
+        first = await begun(pool.run(calls.pid))
+        second = await begun(pool.run(calls.at, gate.ref))
+        await until(lambda: seat.ended == 1 and seat.number >= 0)
+        assert seat.process is None
+        deadline = time.monotonic() + 10
+        while not gate.begun and time.monotonic() < deadline:
+            time.sleep(0.001)  # noqa: ASYNC251  which is what this is about
+        second.cancel()
+        await outcomes(first, second)
+        assert second.cancelled()
+        assert await pool.run(calls.echo, 3) == 3
 
 
 @only("asyncio", reason=ABOUT_TO_GO_ON)
