@@ -19,17 +19,19 @@ def run_chunk(function: Callable[..., Any], *columns: Sequence[Any]) -> tuple[li
         The results, and the error as it travels, None when there is none.
     """
     results: list[Any] = []
+    error: BaseException | None = None
     try:
         results.extend(map(function, *columns))  # those before an error are there
-    except BaseException as error:  # noqa: BLE001  the caller's, whatever it is
-        from aiopip._remote_errors import pack_error
+    except BaseException as raised:  # noqa: BLE001  the caller's, whatever it is
+        error = raised
+    else:
+        if len(results) < len(columns[0]):
+            error = StopIteration()  # the function's, which has ended the map
+    if error is None:
+        return results, None
+    from aiopip._remote_errors import pack_error
 
-        return results, pack_error(error)
-    if len(results) < len(columns[0]):  # it was a StopIteration, which has ended the map
-        from aiopip._remote_errors import pack_error
-
-        return results, pack_error(StopIteration())
-    return results, None
+    return results, pack_error(error)
 
 
 def unpack_chunk(value: tuple[list[Any], Any]) -> tuple[list[Any], BaseException | None]:
