@@ -9,7 +9,6 @@ import gc
 import os
 import resource
 import signal
-import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -233,20 +232,21 @@ async def test_a_kill_hits_no_other_call(root: aiopip.Root) -> None:
 
 
 async def test_a_call_is_cancelled_before_its_worker_is_known(root: aiopip.Root) -> None:
-    """It takes the call while the loop is busy, which has not heard yet that it has started."""
+    """It has taken the call before the pool hears that it has started."""
     gate = Gate()
     async with root.pool(workers=1, on_cancel="kill", max_calls_per_worker=1) as pool:
-        (seat,) = pool._crew.seats
-        first = await begun(pool.run(calls.pid))
+        crew = pool._crew
+        answers: list[Any] = []
+        crew._started = lambda *answer: answers.append(answer)  # type: ignore[method-assign]
+        assert await pool.run(calls.echo, 1) == 1
         second = await begun(pool.run(calls.at, gate.ref))
-        await until(lambda: seat.ended == 1 and seat.number >= 0)
-        assert seat.process is None
-        deadline = time.monotonic() + 10
-        while not gate.begun and time.monotonic() < deadline:
-            time.sleep(0.001)  # noqa: ASYNC251  which is what this is about
+        await until(lambda: gate.begun and bool(answers))
+        assert crew.seats[0].process is None
         second.cancel()
-        await outcomes(first, second)
+        await outcomes(second)
         assert second.cancelled()
+        del crew._started
+        crew._started(*answers.pop())
         assert await pool.run(calls.echo, 3) == 3
 
 
