@@ -112,7 +112,7 @@ def interrupted(body: str) -> str:
     async def tick():
         # A signal that comes just before epoll_wait(2) does not end that: a gap of CPython's.
         while True:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)
     async def main():
         if sys.argv[1] == "asyncio":
             ticking = asyncio.create_task(tick())
