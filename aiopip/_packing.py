@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from aiopip._pickling import Parcel
 
 
+PICKLES = (TypeError, AttributeError, PicklingError)
+"""What pickle itself raises."""
+
+
 def check_function(function: Any) -> None:
     """Refuse what a worker cannot call.
 
@@ -57,12 +61,7 @@ def pack_submitted(
         InvalidArgumentError: `out` as above.
         Exception: what an object's own reduction raised.
     """
-    if "out" in kwargs:
-        check_written("out", kwargs["out"])
-    try:
-        return dump((function, args, kwargs))
-    except (TypeError, AttributeError, PicklingError) as error:
-        raise name_unpicklable(function, args, kwargs, error) from error
+    return _pack((function, args, kwargs), function, args, kwargs, PICKLES)
 
 
 def pack_chunk(function: Callable[..., Any], columns: list[Sequence[Any]]) -> Parcel:
@@ -77,7 +76,7 @@ def pack_chunk(function: Callable[..., Any], columns: list[Sequence[Any]]) -> Pa
     """
     try:
         return dump((run_chunk, (function, *columns), {}))
-    except (TypeError, AttributeError, PicklingError) as error:
+    except PICKLES as error:
         rows = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
         raise name_unpicklable(function, tuple(rows), {}, error) from error
 
@@ -100,10 +99,12 @@ def _pack(
     function: Callable[..., Any] | str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    named: tuple[type[Exception], ...] = (Exception,),
 ) -> Parcel:
+    """Pack a call; of the errors in `named` the text says which part has raised them."""
     if "out" in kwargs:
         check_written("out", kwargs["out"])
     try:
         return dump(call)
-    except Exception as error:
+    except named as error:
         raise name_unpicklable(function, args, kwargs, error) from error

@@ -5,8 +5,8 @@
  * The kernel's is one for the whole space.  malloc does without it, but then takes a megabyte at a time
  * that it cannot trust to be zero: what calloc hands out of that it clears, and so touches every page.
  * This break has the last quarter of the task's window, for as long as nothing is in the way; ENOMEM then,
- * and malloc goes on by mmap.  Pages are mapped ahead, and unmapped when
- * the break moves back, so that what it gives is zero.
+ * and malloc goes on by mmap.  Pages are mapped ahead, and unmapped when the break moves back, so that
+ * what it gives is zero.
  *
  * Where it is, is always known: malloc gives back what is above its top, and then asks. Two threads of a
  * program do not move it at once, for they could not tell what is whose; if they do, the second one is
