@@ -105,9 +105,13 @@ class Core:
         self._records: deque[Record] = deque()
         self.listing = Listing(client)
         self.service = Service(self)
-        if self.listing.path is not None:
-            self.exports.announce(SOCKET_NAME, socket_record(self.listing.path, max_tasks))
-        loop.watch(client.fd(), self.drain)
+        try:
+            if self.listing.path is not None:
+                self.exports.announce(SOCKET_NAME, socket_record(self.listing.path, max_tasks))
+            loop.watch(client.fd(), self.drain)
+        except BaseException:
+            self._shut()
+            raise
 
     def check(self) -> None:
         """Refuse use after the end, in a forked child, and from another thread."""
@@ -448,8 +452,7 @@ class Core:
         self.peer.close()
         result = self.client.close()
         self.listing.close()
-        if result == 0:
-            self.exports.close()  # no task is left that could have any
+        self.exports.close(tasks_left=result < 0)
         if gone:
             for pool in self.pools:
                 pool.forsake()

@@ -2,7 +2,8 @@
 
 An object is kept from its export until nobody has it any more.  A task keeps it longer than its
 interpreter lives: at its end that frees what modules refer to, and what the task exported may be
-imported from its memory still.
+imported from its memory still.  A Root's may be imported by an executor's workers, which outlive
+it: who is left then, the executor or the next Root, lets it go.
 """
 
 from __future__ import annotations
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 
 RESERVED = "aiopip."
 """What the names begin with that nobody else can export: a Root's own."""
+
+_kept: dict[tuple[int, int], tuple[Peer, object]] = {}
+"""What is behind each export, by the native peer and the export's number there.
+
+All clients of one native core are the same peer to it, and a release is told to the one of them
+that asks first: so whoever asks finds here whose it was.
+"""
 
 
 class Export:
@@ -85,7 +93,7 @@ class Exports:
         published: the ids of those that are not withdrawn.
     """
 
-    __slots__ = ("_check", "_kept", "_on_held", "_own", "_peer", "_withdrawn", "published")
+    __slots__ = ("_check", "_on_held", "_own", "_peer", "_withdrawn", "published")
 
     def __init__(
         self, peer: Peer, check: Callable[[], None], on_held: Callable[[], None] | None = None
@@ -101,10 +109,11 @@ class Exports:
         self._peer = peer
         self._check = check
         self._on_held = on_held
-        self._kept: dict[int, object] = {}
-        self._own: list[object] = []
+        self._own: set[int] = set()
         self._withdrawn: set[int] = set()
         self.published: set[int] = set()
+        for other in {id(other): other for other, _ in _kept.values()}.values():
+            collect_released(other)  # of a core that has ended nobody is told anything
 
     def add(self, name: str, array: object, *, keep: bool = False) -> Export:
         """Export an object under a name."""
@@ -117,8 +126,7 @@ class Exports:
 
     def announce(self, name: str, array: object) -> None:
         """Export what is aiopip's own, under a name that begins with RESERVED, until the end."""
-        number = self._add(name, encode_name(name), array, keep=False)
-        self._own.append(self._kept.pop(number))
+        self._own.add(self._add(name, encode_name(name), array, keep=False))
 
     def _add(self, name: str, encoded: bytes, array: object, keep: bool) -> int:
         facts, keeper = _describe(array)
@@ -133,7 +141,7 @@ class Exports:
         if result < 0:
             _unpin(keeper)
             raise _error(-result, name)
-        self._kept[number] = keeper
+        _kept[self._peer.address, number] = self._peer, keeper
         return number
 
     def withdraw(self, number: int) -> None:
@@ -145,7 +153,7 @@ class Exports:
         self._withdrawn.add(number)
         result = self._peer.withdraw(number)
         if result == 0:
-            self._forget(number)
+            _forget(self._peer, number)
         elif result > 0 and self._on_held is not None:
             self._on_held()
 
@@ -155,27 +163,42 @@ class Exports:
         Returns:
             Whether somebody has something still.
         """
-        for number in self._peer.released():
-            self._forget(number)
-        return self.is_awaited()
+        collect_released(self._peer)
+        return bool(self.awaited())
 
-    def is_awaited(self) -> bool:
-        """Whether something was withdrawn that somebody has still."""
-        return bool(self._withdrawn)
+    def awaited(self) -> set[int]:
+        """What was withdrawn and somebody has still."""
+        peer = self._peer.address
+        self._withdrawn = {number for number in self._withdrawn if (peer, number) in _kept}
+        return self._withdrawn
 
-    def close(self) -> None:
-        """There is nobody left who could have anything."""
+    def close(self, *, tasks_left: bool = False) -> None:
+        """The Root ends, behind its client: withdraw everything.
+
+        The core may stay open for others, whose tasks may have something.
+
+        Args:
+            tasks_left: that could not be reaped, and may use for ever what they have been given.
+        """
+        numbers = self.published | self._own
         self.published.clear()
-        for number in list(self._kept):
-            self._forget(number)
-        while self._own:
-            _unpin(self._own.pop())
+        self._own.clear()
+        for number in numbers:
+            if self._peer.withdraw(number) == 0 and not tasks_left:
+                _forget(self._peer, number)
+        self.collect()
 
-    def _forget(self, number: int) -> None:
-        self._withdrawn.discard(number)
-        keeper = self._kept.pop(number, None)
-        if keeper is not None:
-            _unpin(keeper)
+
+def collect_released(peer: Peer) -> None:
+    """Let go of all withdrawn exports of a peer that nobody has any more, whoever made them."""
+    for number in peer.released():
+        _forget(peer, number)
+
+
+def _forget(peer: Peer, number: int) -> None:
+    entry = _kept.pop((peer.address, number), None)
+    if entry is not None:
+        _unpin(entry[1])
 
 
 def _describe(array: object) -> Described:

@@ -136,10 +136,12 @@ class Peer:
     Its memory is there as long as this object, for threads that wait for a lock at a Root's end.
     """
 
-    __slots__ = ("_bell", "_closed", "_peer")
+    __slots__ = ("_bell", "_closed", "_peer", "address")
 
     def __init__(self, peer: CData) -> None:
         lib.aiopip_peer_keep(peer)
+        self.address = int(ffi.cast("uintptr_t", peer))
+        """Of the native peer, which all clients of one core have in common."""
         self._peer = ffi.gc(peer, lib.aiopip_peer_release)
         self._bell = Bell()
         self._closed = False

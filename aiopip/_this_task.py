@@ -435,7 +435,7 @@ class ThisTask:
         word = self._peer.expect(self._pipid)
         if not self._exports.collect() or not isinstance(word, Word):
             with self._lock:
-                if not self._exports.is_awaited() or not isinstance(word, Word):
+                if not self._exports.awaited() or not isinstance(word, Word):
                     self._watching = False
                     return None
         return Wait([word])

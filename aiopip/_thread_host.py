@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from aiopip._bell import Bell
 from aiopip._errors import ClosedError, NotPermittedError, call_error
+from aiopip._exports import collect_released
 from aiopip._ffi import BATCH
 from aiopip._lifetime import open_default_client
-from aiopip._records import Ended, Failed, Reclaimed, Started
+from aiopip._records import Ended, Failed, Reclaimed, Released, Started
 from aiopip._request import pack
 from aiopip._spawn_errors import spawn_error
 from aiopip._status import ExitStatus
@@ -190,6 +191,7 @@ class ThreadHost:
         self.peer.close()
         self._epoll.close()
         self._client.close()
+        collect_released(self.peer)
         self._callbacks.clear()  # they refer to this, which has descriptors
 
     def _begin(self, process: ThreadProcess) -> None:
@@ -235,3 +237,5 @@ class ThreadHost:
             waiting, self._waiting = self._waiting, deque()
             for process in waiting:
                 self._begin(process)
+        elif isinstance(record, Released):
+            collect_released(self.peer)  # a Root's, that may have been left

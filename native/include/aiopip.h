@@ -320,7 +320,8 @@ AIOPIP_API int aiopip_named_import(aiopip_client *client, int32_t pipid, uint64_
  * process is no task; -ELIBSCN: the root has another ABI version, which is stored. */
 AIOPIP_API int aiopip_join(aiopip_peer **peer, uint32_t *abi_version);
 
-/* The root as a peer, for as long as the client is open. */
+/* The root as a peer, for as long as the client is open or it is kept.  All clients of a core have the
+ * same one, so closing one of them withdraws nothing. */
 AIOPIP_API aiopip_peer *aiopip_peer_of_client(aiopip_client *client);
 
 /* Keep the root's memory, also behind the end of its client, until as many calls of the second: a

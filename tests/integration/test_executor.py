@@ -11,12 +11,14 @@ import multiprocessing as mp
 import os
 import signal
 import threading
+import weakref
 from concurrent.futures import process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from integration import jobs_in_workers as jobs
+from support import until
 
 import aiopip
 from aiopip._engine import Engine
@@ -602,3 +604,25 @@ async def test_run_in_executor_beside_a_root(root: aiopip.Root, anyio_backend: A
         await task.wait()
     finally:
         await asyncio.to_thread(pool.shutdown)
+
+
+def test_roots_come_and_go_beside_it() -> None:
+    """The core stays open: what one Root exports is not in the way of the next, nor lost."""
+
+    async def use(pool: aiopip.PoolExecutor, value: int) -> weakref.ref[Any]:
+        async with aiopip.Root() as root:
+            array = numpy.full(4, value, "u1")
+            root.export("data", array)
+            root.export("other", b"nobody has it")
+            assert await asyncio.wrap_future(pool.submit(jobs.hold, "data")) == value
+            return weakref.ref(array)
+
+    with aiopip.PoolExecutor(1) as pool:
+        first = asyncio.run(use(pool, 1))
+        gc.collect()
+        assert first() is not None
+        assert pool.submit(jobs.first_held).result(BOUND_S) == 1
+        second = asyncio.run(use(pool, 2))
+        asyncio.run(until(lambda: first() is None, "the first Root's array goes"))
+        assert pool.submit(jobs.first_held).result(BOUND_S) == 2
+    assert second() is None

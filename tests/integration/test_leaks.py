@@ -160,7 +160,7 @@ async def test_exports_and_locks_of_the_root_leave_nothing(root: aiopip.Root) ->
         await little_more(before)
         core = root._core
         assert core is not None
-        await until(lambda: not core.exports._kept)
+        await until(lambda: not core.exports.awaited())
 
 
 async def test_exports_and_imports_of_tasks_leave_nothing(root: aiopip.Root) -> None:

@@ -351,7 +351,7 @@ async def test_cancelled_import_holds_nothing(root: aiopip.Root) -> None:
         assert core is not None
         export = root.export("late", bytearray(10))
         export.withdraw()
-        assert not core.exports._kept
+        assert not core.exports.awaited()
 
 
 async def test_exporter_that_ends_cancels_the_wait(root: aiopip.Root, path: Path) -> None:

@@ -30,11 +30,14 @@ class FakePeer:
 
     def __init__(self) -> None:
         self.pipid = -748
+        self.address = id(self)
         self.facts: dict[int, ArrayFacts] = {}
         self.names: dict[bytes, int] = {}
         self.export_result = 0
         self.held: set[int] = set()
         """What somebody has: the test adds and removes."""
+        self.held_by_others: set[int] = set()
+        """What of it the tasks of another client of the core have."""
         self.closed = False
         self._withdrawn: set[int] = set()
 
@@ -95,6 +98,8 @@ class FakeClient:
     def close(self) -> int:
         self.calls.append(("close",))
         os.close(self._eventfd)
+        if self.close_result == 0:
+            self.exports.held &= self.exports.held_by_others
         return self.close_result
 
     def abort(self, timeout_ms: int) -> int:

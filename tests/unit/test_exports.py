@@ -5,18 +5,22 @@ from __future__ import annotations
 import errno
 import gc
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio.to_thread
 import pytest
 from support import check_in_fork
+from unit.fake_client import FakePeer
 
 import aiopip
+from aiopip._exports import Exports, collect_released
 from aiopip._ffi import KEEP, READONLY
 from aiopip._records import Released
 
 if TYPE_CHECKING:
-    from unit.fake_client import Stage
+    from unit.fake_client import FakeClient, Stage
+
+    from aiopip._ffi import Peer
 
 
 class Memory(bytearray):
@@ -125,6 +129,47 @@ async def test_what_a_core_that_is_left_open_has_stays(stage: Stage) -> None:
     with pytest.raises(aiopip.TasksAliveError):
         stage.root.abort()
     assert memory() is not None
+
+
+async def test_names_are_free_again_when_a_core_is_left_open(stage: Stage) -> None:
+    export(stage)
+    stage.client.close_result = -errno.EBUSY
+    stage.client.left_after_abort = 1
+    with pytest.raises(aiopip.TasksAliveError):
+        stage.root.abort()
+    assert stage.client.exports.names == {}
+
+
+async def test_what_tasks_of_others_have_stays_until_whoever_asks_is_told(stage: Stage) -> None:
+    (_, memory), (_, other) = export(stage), export(stage, "other")
+    peer = stage.client.exports
+    peer.held |= {0, 1}
+    peer.held_by_others |= {0, 1}
+    stage.root.abort()
+    assert peer.names == {}
+    peer.held.clear()
+    peer.held.add(1)
+    collect_released(stage.core.peer)
+    assert memory() is None
+    assert other() is not None
+    peer.held.clear()
+    Exports(cast("Peer", FakePeer()), lambda: None)  # the next Root, of another core
+    assert other() is None
+
+
+async def test_root_that_cannot_be_opened_closes_its_client(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Exports, "announce", fail)
+    with pytest.raises(ZeroDivisionError):
+        await aiopip.Root().__aenter__()
+    assert client.calls == [("close",)]
+    monkeypatch.undo()
+    async with aiopip.Root() as root:
+        assert "open" in repr(root)
 
 
 async def test_other_thread_and_forked_child_are_refused(stage: Stage) -> None:
