@@ -26,6 +26,7 @@ from aiopip._ffi import Client, open_client
 from aiopip._loop import running_loop
 from aiopip._main_module import check_not_importing
 from aiopip._peers import set_root_peer
+from aiopip._runtime_folder import folder
 
 if TYPE_CHECKING:
     from aiopip._root import Root
@@ -85,6 +86,7 @@ def open_default_client(max_tasks: int) -> Client:
         _package_file("libaiopip-task.so"),
         _package_file("aiopip-probe"),
         _package_file("aiopip-python"),
+        _own_folder(),
     )
     if isinstance(client, int):
         raise _open_error(-client)
@@ -116,6 +118,13 @@ def current_root() -> Root:
 
 def _package_file(name: str) -> str:
     return str(Path(__file__).with_name("lib") / name)
+
+
+def _own_folder() -> str | None:
+    try:
+        return str(folder())
+    except OSError:
+        return None  # what is learned of ld.so is learned anew by each process, then
 
 
 def _end_stranded() -> None:

@@ -1,9 +1,11 @@
-"""Where the sockets of a user's Roots are, for those Roots and for `aiopip ps`.
+"""The folder of a user's Roots: their sockets, for those Roots and for `aiopip ps`.
 
 They are in $XDG_RUNTIME_DIR/aiopip, which no other user can enter, and else in /tmp/aiopip-UID,
 which is ours alone or is not used.  A socket is named PID.RANDOM.  One whose process was killed
 stays; it is removed by who finds that nobody listens on it.  A socket gets its name when it listens
 already, so one that refuses connections is nobody's.
+
+There is one file besides, `loader`: what the native core has learned of ld.so.
 """
 
 from __future__ import annotations

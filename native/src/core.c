@@ -415,7 +415,7 @@ int aiopip_open(const struct aiopip_options *options, aiopip_client **client)
     if (result == 0)
         result = make_client(the_core, &made);
     if (result == 0 && first && options->probe)
-        result = probe_core(made, options->probe);
+        result = probe_core(made, options);
     if (result == 0)
         *client = made;
     else if (made)

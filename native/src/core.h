@@ -183,9 +183,8 @@ struct core {
     int self_pidfd;
     int reaper_socket; /* spawner's end */
     struct image *images;
-    const struct seed *seed; /* for tasks with that image, or NULL; core.c's opening sets both, */
-    const struct image *seeded; /* under the lock, before there are other clients */
-    struct {                    /* tasks between clone and the preload's report */
+    const struct seed *seed; /* or NULL; set under the lock, before there are other clients */
+    struct {                 /* tasks between clone and the preload's report */
         int32_t pipid;
         uint64_t since_ns;
     } loading[CORE_LOADING];
@@ -363,12 +362,16 @@ void reaper_unheed(struct core *core, struct aiopip_client *client);
 
 /* probing.c: run the probe as the core's first task and leave no trace of it.  0, or the errors of
  * aiopip_open.  Blocks. */
-int probe_core(struct aiopip_client *client, const char *path);
+int probe_core(struct aiopip_client *client, const struct aiopip_options *options);
 int probe_run(struct aiopip_client *client, const char *path, struct probe_report *report);
 
 /* learning.c: find out the seed of the probe's ld.so, which is that of most tasks, and have tasks
  * started with it.  Where it cannot be found out nothing changes.  Blocks. */
-void learn_seed(struct aiopip_client *client, const char *probe);
+void learn_seed(struct aiopip_client *client, const struct aiopip_options *options);
+
+/* Before any task has run: take over what another process has learned, if the probe runs with it.  False:
+ * nothing has changed.  Blocks. */
+bool learn_recall(struct aiopip_client *client, const struct aiopip_options *options);
 
 /* attributes.c */
 int attributes_read(struct thread_attributes *attributes);

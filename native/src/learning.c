@@ -12,8 +12,9 @@
  *   with all of them     nothing may be missing
  *
  * The features are a structure whose size nobody tells: it ends at the latest where the file of ld.so
- * is no longer zero.  What was learned is for this file and for as long as this process runs: the
- * next one may be on another processor.
+ * is no longer zero.  What was learned is for this file, and this boot: behind the next one there
+ * may be another processor (learned_file.c).  Another process that reads it has its first probe check
+ * that ld.so takes it.
  *
  * Two more runs show whether windows can be kept warm here (warm.h): one to write its state down, and one
  * in that state.
@@ -22,17 +23,15 @@
 #include <string.h>
 
 #include "core.h"
-#include "seed.h"
+#include "learned_file.h"
 
 /* What was found out; under the lock of core.c's opening. */
 static struct {
-    bool tried;
+    bool tried; /* for the ld.so that `seed` is for */
     bool found;
     bool resumes; /* tasks have begun in warm windows, and found everything there */
     bool fails;   /* they have not */
-    dev_t device;
-    ino_t inode;
-    struct timespec changed;
+    struct learned_words words;
     struct seed seed;
 } learned;
 
@@ -44,24 +43,19 @@ struct lesson {
     struct probe_report *truth, *again, *seeded;
 };
 
-static bool run(struct lesson *lesson, struct probe_report *report, const struct seed *seed)
+static void set_use(struct core *core, const struct seed *seed, enum warm_use use)
 {
-    struct core *core = lesson->client->core;
-    const struct image_segment *data = &lesson->image->segments[lesson->image->segment_count - 1];
-
-    *report = (struct probe_report){.start = data->start,
-                                    .count = (lesson->image->variables_end - data->start) /
-                                             sizeof(uint64_t)};
-    if (report->count > PROBE_WORDS)
-        return false;
     core_lock(core);
     core->seed = seed;
-    core->seeded = lesson->image;
+    core->warm_use = use;
     core_unlock(core, SIDE_PROCESS);
+}
+
+static bool run(struct lesson *lesson, struct probe_report *report, const struct seed *seed)
+{
+    *report = (struct probe_report){.start = learned.words.start, .count = learned.words.count};
+    set_use(lesson->client->core, seed, WARM_OFF);
     int result = probe_run(lesson->client, lesson->probe, report);
-    core_lock(core);
-    core->seed = NULL;
-    core_unlock(core, SIDE_PROCESS);
     return result == 0 && report->image_at != 0;
 }
 
@@ -108,6 +102,7 @@ static bool learn(struct lesson *lesson)
     const struct image *image = lesson->image;
     const struct probe_report *truth = lesson->truth;
 
+    seed_name(&lesson->seed, image);
     if (!run(lesson, lesson->truth, NULL) || !run(lesson, lesson->again, NULL) ||
         truth->image_at != lesson->again->image_at)
         return false;
@@ -144,52 +139,94 @@ static void try_to_learn(struct aiopip_client *client, const char *probe, struct
     free(reports);
 }
 
-static int run_warm(struct aiopip_client *client, const char *probe, enum warm_use use,
-                    struct probe_report *report)
+/* Run it in the state that the run before has left, if that has written it down. */
+static void run_warm(struct aiopip_client *client, const char *probe, struct probe_report *report)
 {
-    core_lock(client->core);
-    client->core->warm_use = use;
-    core_unlock(client->core, SIDE_PROCESS);
     *report = (struct probe_report){0};
-    return probe_run(client, probe, report);
+    set_use(client->core, &learned.seed, WARM_OFF);
+    int result = probe_run(client, probe, report);
+    learned.resumes = result == 0 && report->resumed;
+    learned.fails = result < 0;
 }
 
 /* Where it cannot be tried (a library was installed just now) the next core tries it. */
 static void try_warm(struct aiopip_client *client, const char *probe)
 {
-    struct probe_report *report = malloc(sizeof *report);
+    struct probe_report *report = calloc(1, sizeof *report);
 
-    if (report && run_warm(client, probe, WARM_TRYING, report) == 0) {
-        int result = run_warm(client, probe, WARM_OFF, report);
-        learned.resumes = result == 0 && report->resumed;
-        learned.fails = result < 0;
-    }
+    set_use(client->core, &learned.seed, WARM_TRYING);
+    if (report && probe_run(client, probe, report) == 0)
+        run_warm(client, probe, report);
     free(report);
 }
 
-void learn_seed(struct aiopip_client *client, const char *probe)
+/* Whether a probe that was given a seed has found all of it. */
+static bool is_seeded(const struct probe_report *report, const struct seed *seed)
+{
+    if (report->image_at == 0 || report->hwcap != seed->hwcap ||
+        strcmp(report->platform_text, seed->platform) != 0)
+        return false;
+    for (size_t i = 0; i < seed->count; i++) {
+        const struct seed_word *word = &seed->words[i];
+        uint64_t value = word->value + (word->relative ? report->image_at : 0);
+        size_t at = (word->offset - report->start) / sizeof value;
+        if (at >= report->count || report->words[at] != value)
+            return false;
+    }
+    return true;
+}
+
+bool learn_recall(struct aiopip_client *client, const struct aiopip_options *options)
+{
+    struct probe_report *report = NULL;
+
+    if (learned.tried || !options->folder ||
+        !learned_read(options->folder, &learned.words, &learned.seed) ||
+        !(report = calloc(1, sizeof *report)))
+        return false;
+    report->start = learned.words.start;
+    report->count = learned.words.count;
+    set_use(client->core, &learned.seed, WARM_TRYING);
+    bool seeded = probe_run(client, options->probe, report) == 0 &&
+                  client->core->images && seed_is_for(&learned.seed, client->core->images) &&
+                  is_seeded(report, &learned.seed);
+    if (seeded) {
+        learned.tried = learned.found = true;
+        run_warm(client, options->probe, report);
+    }
+    free(report);
+    set_use(client->core, NULL, WARM_OFF);
+    return seeded;
+}
+
+/* Which words of ld.so the probe reports.  False: they are too many. */
+static bool choose_words(const struct image *image)
+{
+    const struct image_segment *data = &image->segments[image->segment_count - 1];
+
+    learned.words.start = data->start;
+    learned.words.count = (image->variables_end - data->start) / sizeof(uint64_t);
+    return learned.words.count <= PROBE_WORDS;
+}
+
+void learn_seed(struct aiopip_client *client, const struct aiopip_options *options)
 {
     struct core *core = client->core;
     struct image *image = core->images; /* the probe's, which is all that has run */
 
     if (!image || !image->features)
         return;
-    if (!learned.tried || learned.device != image->device || learned.inode != image->inode ||
-        memcmp(&learned.changed, &image->changed, sizeof image->changed) != 0) {
+    if (!learned.tried || !seed_is_for(&learned.seed, image)) {
         learned.tried = true;
         learned.found = learned.resumes = learned.fails = false;
-        learned.device = image->device;
-        learned.inode = image->inode;
-        learned.changed = image->changed;
-        try_to_learn(client, probe, image);
+        seed_name(&learned.seed, image);
+        if (choose_words(image))
+            try_to_learn(client, options->probe, image);
+        if (learned.found && options->folder)
+            learned_write(options->folder, &learned.words, &learned.seed);
     }
-    core_lock(core);
-    core->seed = learned.found ? &learned.seed : NULL;
-    core->seeded = image;
-    core_unlock(core, SIDE_PROCESS);
     if (learned.found && !learned.resumes && !learned.fails)
-        try_warm(client, probe);
-    core_lock(core);
-    core->warm_use = learned.found && learned.resumes ? WARM_ON : WARM_OFF;
-    core_unlock(core, SIDE_PROCESS);
+        try_warm(client, options->probe);
+    set_use(core, learned.found ? &learned.seed : NULL,
+            learned.found && learned.resumes ? WARM_ON : WARM_OFF);
 }

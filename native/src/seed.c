@@ -9,6 +9,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+void seed_name(struct seed *seed, const struct image *image)
+{
+    seed->device = image->device;
+    seed->inode = image->inode;
+    seed->changed = image->changed;
+}
+
+bool seed_is_for(const struct seed *seed, const struct image *image)
+{
+    return seed->device == image->device && seed->inode == image->inode &&
+           seed->changed.tv_sec == image->changed.tv_sec &&
+           seed->changed.tv_nsec == image->changed.tv_nsec;
+}
+
 bool seed_fits(const char *envp, size_t envp_bytes)
 {
     static const char tunables[] = "glibc.cpu";

@@ -21,11 +21,18 @@ struct seed_word {
 };
 
 struct seed {
+    dev_t device; /* of the file of the ld.so that it is for */
+    ino_t inode;
+    struct timespec changed;
     size_t count;
     struct seed_word words[SEED_WORDS];
     uint64_t hwcap;                /* what a task finds for AT_HWCAP and AT_PLATFORM */
     char platform[PROBE_PLATFORM]; /* empty: none */
 };
+
+/* Say which ld.so it is for. */
+void seed_name(struct seed *seed, const struct image *image);
+bool seed_is_for(const struct seed *seed, const struct image *image);
 
 /* Whether a task with this environment wants the processor as it is.  By GLIBC_TUNABLES its user may
  * have features left out, and that is done where ld.so asks. */

@@ -207,7 +207,8 @@ static int prepare(struct start *start)
         result = exec_plan(spawn, &start->exec, start->error);
     if (result < 0)
         return result;
-    if (start->image && start->image == core->seeded && seed_fits(spawn->envp, spawn->envp_bytes))
+    if (start->image && core->seed && seed_is_for(core->seed, start->image) &&
+        seed_fits(spawn->envp, spawn->envp_bytes))
         start->seed = core->seed;
     atomic_store(&core->last_spawn_ns, core_now_ns());
     if (!mappings_left(core, MAPPINGS_A_TASK))

@@ -87,8 +87,8 @@ def mode(path: Path) -> int:
 
 
 def names(place: Path) -> list[str]:
-    """What is in a folder."""
-    return sorted(path.name for path in place.iterdir())
+    """What is in a folder, but for what was learned of ld.so."""
+    return sorted(path.name for path in place.iterdir() if path.name != "loader")
 
 
 async def test_task_is_listed_with_its_memory_and_time(program: Programs) -> None:
@@ -232,12 +232,13 @@ async def test_opening_removes_the_socket_of_a_killed_root(place: Path, left_beh
 
 @pytest.fixture
 def strangers(place: Path) -> Path:
-    """A socket that was killed before it had its name, and a file of somebody's."""
+    """What was killed before it had its name, and a file of somebody's."""
     place.mkdir(mode=0o700)
     no_process = subprocess.Popen(["true"])
     no_process.wait()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as draft:
         draft.bind(str(place / f".{no_process.pid}.draft"))
+    (place / f".{no_process.pid}.loader").touch()
     (place / "notes.txt").touch()
     return place
 
@@ -343,3 +344,14 @@ def test_root_that_nobody_left_has_no_socket_at_exit(place: Path) -> None:
     subprocess.run(python_source(source), check=True, capture_output=True)
     assert place.is_dir()
     assert sockets(place) == []
+
+
+def test_what_was_learned_of_the_loader_is_kept_for_the_next_process(place: Path) -> None:
+    with other_root("0"):
+        if not (place / "loader").exists():
+            pytest.skip("nothing can be learned of this ld.so")
+        before = (place / "loader").stat()
+        with other_root("0"):
+            pass
+    assert mode(place / "loader") == 0o600
+    assert (place / "loader").stat().st_ino == before.st_ino
