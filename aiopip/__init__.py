@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from aiopip._broken_pool import BrokenPoolError
+    from aiopip._copying import copy
     from aiopip._errors import (
         AbiMismatchError,
         AiopipError,
@@ -56,13 +57,12 @@ if TYPE_CHECKING:
     from aiopip._lock import Lock
     from aiopip._memory import TaskMemory
     from aiopip._options import Share
-    from aiopip._pickling import copy
     from aiopip._pipes import ReceivePipe, SendPipe
     from aiopip._pool import Pool
     from aiopip._pool_map import PoolMap
     from aiopip._processes import TaskStatistics
     from aiopip._python_task import PythonTask
-    from aiopip._references import ref
+    from aiopip._ref import ref
     from aiopip._region import Region
     from aiopip._remote_errors import RemoteError, RemoteTraceback
     from aiopip._remote_python import RemotePythonTask
@@ -247,11 +247,11 @@ _HOMES = {
     "WorkerStatistics": "_statistics",
     "WouldBlock": "_errors",
     "WrongThreadError": "_errors",
-    "copy": "_pickling",
+    "copy": "_copying",
     "create_subprocess_exec": "_subprocess",
     "create_subprocess_shell": "_subprocess",
     "current_root": "_lifetime",
-    "ref": "_references",
+    "ref": "_ref",
     "register_joblib": "_joblib",
     "this_task": "_this_task",
 }

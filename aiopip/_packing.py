@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiopip._errors import InvalidArgumentError
 from aiopip._named import call_named
-from aiopip._pickling import check_written, dump, name_unpicklable
+from aiopip._pickling import dump, name_unpicklable
 from aiopip._worker_chunks import run_chunk
+from aiopip._written import check_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,13 +11,11 @@ takes little longer than `pickle.dumps` and `pickle.loads`.
 Thread safety: any thread, and in the midst of each other (a `__reduce__` that dumps).
 """
 
-from __future__ import annotations
-
 from os import path
 from sys import modules
 
-from aiopip._reducers import BY_REFERENCE, BY_VALUE, knows, learn_numpy
-from aiopip._references import check_written, locate, memory, ref
+from aiopip._reducers import BY_REFERENCE, knows, learn_numpy
+from aiopip._references import locate, memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +31,11 @@ else:
 
 __all__ = [
     "Parcel",
-    "check_written",
-    "copy",
     "dump",
     "load",
     "main_can_be_imported",
     "memory",
     "name_unpicklable",
-    "ref",
 ]
 
 READONLY = 1
@@ -48,9 +43,6 @@ READONLY = 1
 
 _WORDS = 3
 """What the table has of a buffer, 8 bytes each: address, size, flags."""
-
-_IN_BAND_BYTES = 1 << 16
-"""What an `aiopip.copy` is pickled to travels as an address itself from this size on."""
 
 
 class Parcel:
@@ -65,7 +57,7 @@ class Parcel:
 
     __slots__ = ("data", "keepers", "table")
 
-    def __init__(self, data: bytes, table: bytes, keepers: list[PickleBuffer]) -> None:
+    def __init__(self, data: bytes, table: bytes, keepers: "list[PickleBuffer]") -> None:
         """Take what `dump` has made."""
         self.data = data
         self.table = table
@@ -83,7 +75,7 @@ class Sink(list[bytes]):
         return self[0] if len(self) == 1 else b"".join(self)
 
 
-def dump(obj: object, table: Table = BY_REFERENCE) -> Parcel:
+def dump(obj: object, table: "Table" = BY_REFERENCE) -> Parcel:
     """Pickle an object, by reference what has memory of its own.
 
     Functions and classes go by their names; by value, if cloudpickle is installed, those that a
@@ -101,7 +93,7 @@ def dump(obj: object, table: Table = BY_REFERENCE) -> Parcel:
     return Parcel(data, _describe(lent) if lent else b"", lent)
 
 
-def load(data: Data, table: Data, keeper_of: Callable[[int, int, int], object]) -> Any:
+def load(data: "Data", table: "Data", keeper_of: "Callable[[int, int, int], object]") -> "Any":
     """Make the object of a parcel.
 
     Args:
@@ -134,12 +126,12 @@ def load(data: Data, table: Data, keeper_of: Callable[[int, int, int], object]) 
         del data, table
 
 
-def write(obj: object, table: Table, lent: list[PickleBuffer] | None) -> bytes:
+def write(obj: object, table: "Table", lent: "list[PickleBuffer] | None") -> bytes:
     """Pickle an object with the reducers of a table.
 
     Args:
         obj: the object.
-        table: BY_REFERENCE or BY_VALUE.
+        table: `_reducers.BY_REFERENCE`, or `_copying.BY_VALUE`.
         lent: gets the buffers that are left out of the stream; None: none is.
     """
     numpy = modules.get("numpy")
@@ -168,7 +160,7 @@ def write(obj: object, table: Table, lent: list[PickleBuffer] | None) -> bytes:
     return data
 
 
-def _describe(lent: list[PickleBuffer]) -> bytes:
+def _describe(lent: "list[PickleBuffer]") -> bytes:
     """The table of buffers."""
     table = bytearray(8 * _WORDS * len(lent))
     words = memoryview(table).cast("Q")
@@ -177,38 +169,6 @@ def _describe(lent: list[PickleBuffer]) -> bytes:
         words[at], words[at + 1], words[at + 2] = locate(buffer)
         at += _WORDS
     return bytes(table)
-
-
-class copy:  # noqa: N801  it is called like a function, and is the interface's name
-    """An object that travels by value: `pool.run(function, aiopip.copy(array))`.
-
-    What arrives is the object, with memory of its own: neither side sees what the other one writes,
-    and the caller's memory is not held.  That holds for all that it contains, a `ref` too, which
-    arrives as a memoryview of a copy.
-
-    Args:
-        given: the object.
-
-    Attributes:
-        given: the same.
-    """
-
-    __slots__ = ("given",)
-
-    given: Any
-
-    def __init__(self, given: Any) -> None:
-        """Take the object, which is copied when the call is made."""
-        self.given = given
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        data = write(self.given, BY_VALUE, None)
-        # Unpickled right from the sender's memory it is copied once less.
-        far = protocol >= 5 and len(data) >= _IN_BAND_BYTES
-        return loads, (PickleBuffer(data) if far else data,)
-
-    def __repr__(self) -> str:
-        return f"aiopip.copy({self.given!r})"
 
 
 def main_can_be_imported() -> bool:
@@ -240,7 +200,7 @@ _scripts: dict[str, bool] = {}
 
 
 def name_unpicklable(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    function: "Any", args: "tuple[Any, ...]", kwargs: "dict[str, Any]", error: BaseException
 ) -> Exception:
     """The error that says which part of a call cannot be pickled; its caller raises it.
 

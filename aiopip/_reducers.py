@@ -9,12 +9,10 @@ get their reducer at the first `learn_numpy` after somebody else has imported it
 array before.
 """
 
-from __future__ import annotations
-
 import copyreg
 from sys import modules
 
-from aiopip._references import address_of, memory, ref
+from aiopip._references import address_of, memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,10 +48,10 @@ class Table(dict[type, "Callable[[Any], Reduced]"]):
 class _Known:
     """The NumPy whose types have their reducer."""
 
-    numpy: Any = None
+    numpy: "Any" = None
 
 
-def learn_numpy(module: Any) -> None:
+def learn_numpy(module: "Any") -> None:
     """Have NumPy's arrays go by reference."""
     ndarray, memmap = getattr(module, "ndarray", None), getattr(module, "memmap", None)
     # A module that another thread is just importing has not all of its names, nor anybody arrays.
@@ -67,7 +65,7 @@ def knows(module: object) -> bool:
     return module is _Known.numpy
 
 
-def reduce_array(array: Any) -> Reduced:
+def reduce_array(array: "Any") -> "Reduced":
     """A numpy.ndarray as an ndarray of the same memory, of the same strides and writeability."""
     dtype = array.dtype
     if dtype.hasobject or not dtype.itemsize:
@@ -91,11 +89,11 @@ def reduce_array(array: Any) -> Reduced:
     return ndarray, (shape, kind, span, before, strides)
 
 
-def _is_told_by_str(dtype: Any) -> bool:
+def _is_told_by_str(dtype: "Any") -> bool:
     return dtype.names is None and dtype.metadata is None and dtype.num < _BUILTIN_TYPES
 
 
-def reduce_view(view: memoryview) -> Reduced:
+def reduce_view(view: memoryview) -> "Reduced":
     """A memoryview as one of the same memory, format, shape, strides and writeability."""
     form = view.format
     if _can_be_cast(view):
@@ -106,7 +104,7 @@ def reduce_view(view: memoryview) -> Reduced:
         return restore_view, (lent, form, view.shape)
     step, rest = _step(view)
     if rest:
-        return memoryview, (_as_array(view),)
+        return memoryview, (as_array(view),)
     # A slice with a step: all between its first and its last item goes, and is sliced there.
     reach = (len(view) - 1) * abs(step) * view.itemsize
     start = address_of(view[:1]) if step > 0 else address_of(view[-1:])
@@ -114,45 +112,24 @@ def reduce_view(view: memoryview) -> Reduced:
     return restore_slice, (PickleBuffer(span), form, step)
 
 
-def reduce_view_by_value(view: memoryview) -> Reduced:
-    """A memoryview as one of a copy, in which its items lie without gaps."""
-    if _has_cast(view.format) and (view.nbytes or view.ndim == 1):
-        data = view.tobytes()
-        shape = None if view.ndim == 1 else view.shape
-        return restore_view, (data if view.readonly else bytearray(data), view.format, shape)
-    array = _as_array(view).copy()
-    array.flags.writeable = not view.readonly
-    return memoryview, (array,)
-
-
-def reduce_ref(given: ref) -> Reduced:
-    """A ref as the memoryview that it is."""
-    return reduce_view(given.view)
-
-
-def reduce_ref_by_value(given: ref) -> Reduced:
-    """A ref as a memoryview of a copy."""
-    return reduce_view_by_value(given.view)
-
-
-def restore_view(data: Any, form: Any, shape: tuple[int, ...] | None) -> memoryview:
+def restore_view(data: "Any", form: "Any", shape: tuple[int, ...] | None) -> memoryview:
     """Bytes as a view of a type and a shape, row by row."""
     view = memoryview(data)
     return view.cast(form) if shape is None else view.cast(form, shape)
 
 
-def restore_slice(data: Any, form: Any, step: int) -> memoryview:
+def restore_slice(data: "Any", form: "Any", step: int) -> memoryview:
     """Bytes as every step-th item of a type, the last one first when the step is negative."""
     return memoryview(data).cast(form)[::step]
 
 
-def _has_cast(form: str) -> bool:
+def has_cast(form: str) -> bool:
     return form in _CASTS or (form[0] == "@" and form[1:] in _CASTS)
 
 
 def _can_be_cast(view: memoryview) -> bool:
     # Of shapes without items cast() takes one alone: that of an empty sequence.
-    return view.c_contiguous and _has_cast(view.format) and bool(view.nbytes or view.ndim == 1)
+    return view.c_contiguous and has_cast(view.format) and bool(view.nbytes or view.ndim == 1)
 
 
 def _step(view: memoryview) -> tuple[int, int]:
@@ -160,10 +137,10 @@ def _step(view: memoryview) -> tuple[int, int]:
     strides = view.strides
     if not strides or len(strides) > 1 or not strides[0] or not view.nbytes:
         return 0, 1
-    return divmod(strides[0], view.itemsize) if _has_cast(view.format) else (0, 1)
+    return divmod(strides[0], view.itemsize) if has_cast(view.format) else (0, 1)
 
 
-def _as_array(view: memoryview) -> Any:
+def as_array(view: memoryview) -> "Any":
     """An array of a view's memory, for what memoryview alone cannot say.
 
     Its format may be written otherwise there: 'i' for '<i'.
@@ -191,13 +168,10 @@ def _as_array(view: memoryview) -> Any:
     return array
 
 
-def _is_all_of(view: memoryview, source: Any) -> bool:
+def _is_all_of(view: memoryview, source: "Any") -> bool:
     with memoryview(source) as whole:
         return (view.format, view.shape, view.strides) == (whole.format, whole.shape, whole.strides)
 
 
-BY_REFERENCE = Table({memoryview: reduce_view, ref: reduce_ref})
-"""How what has memory is pickled where it stays in place."""
-
-BY_VALUE = Table({memoryview: reduce_view_by_value, ref: reduce_ref_by_value})
-"""How what the standard library does not pickle is pickled with its contents."""
+BY_REFERENCE = Table({memoryview: reduce_view})
+"""How what has memory is pickled where it stays in place; a `ref` too, once there are any."""

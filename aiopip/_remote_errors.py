@@ -7,10 +7,10 @@ from _pickle import loads
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from aiopip._copying import BY_VALUE
 from aiopip._errors import AiopipError
 from aiopip._main_module import NAME as MP_MAIN
 from aiopip._pickling import write
-from aiopip._reducers import BY_VALUE
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -6,8 +6,6 @@ is told that this has ended, too (`_Loan`).  A result that points to memory of t
 here until the owner has given it back; see `native/src/calls.h`.
 """
 
-from __future__ import annotations
-
 from _weakref import ref
 from posix import _exit, getpid
 
@@ -34,7 +32,7 @@ class Worker:
 
     __slots__ = ("_is_program", "_kept", "_lent", "_limit", "_pid", "_source")
 
-    def __init__(self, source: Source, limit: int) -> None:
+    def __init__(self, source: "Source", limit: int) -> None:
         """Take where its calls come from.
 
         Args:
@@ -90,7 +88,7 @@ class Worker:
             self._lent[number] = parcel
         return bool(flags & FAILED)
 
-    def _call(self, data: memoryview, table: memoryview, loan: _Loan) -> tuple[int, Parcel]:
+    def _call(self, data: memoryview, table: memoryview, loan: _Loan) -> "tuple[int, Parcel]":
         try:
             function, args, kwargs = load(data, table, lambda *_: loan)
             value = function(*args, **kwargs)
@@ -109,14 +107,14 @@ class Worker:
             self._source.give_back(number)
 
 
-def failure(error: BaseException) -> Parcel:
+def failure(error: BaseException) -> "Parcel":
     """An exception as what the caller is to raise."""
     from aiopip._remote_errors import pack_error
 
     return dump(pack_error(error))
 
 
-def _unpicklable_result(function: Any, value: object, error: Exception) -> Parcel:
+def _unpicklable_result(function: "Any", value: object, error: Exception) -> "Parcel":
     from aiopip._remote_errors import pack_unpicklable_result
 
     return dump(pack_unpicklable_result(function, value, error))

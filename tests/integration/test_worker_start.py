@@ -30,7 +30,7 @@ OURS = {
 }
 """What serving takes."""
 
-THEIRS = {"__future__", "_compat_pickle", "_functools", "_pickle", "copyreg"}
+THEIRS = {"_compat_pickle", "_functools", "_pickle", "copyreg"}
 """What that takes, and an interpreter has not loaded."""
 
 PREPARING = {"aiopip._main_module"}

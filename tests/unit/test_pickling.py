@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from unit.parcels import GAPS, Keeper, Point, address, address_of, region_of, sent, view_of
 
 from aiopip._arrays import describe
-from aiopip._pickling import copy, dump, load, memory, ref
+from aiopip._copying import copy
+from aiopip._pickling import dump, load, memory
+from aiopip._ref import ref
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,10 @@ from unit.parcels import Point, add, address, sent
 
 import aiopip
 from aiopip import _reducers
+from aiopip._copying import copy
 from aiopip._errors import NotPicklableError
-from aiopip._pickling import Parcel, copy, dump, load, main_can_be_imported, name_unpicklable, ref
+from aiopip._pickling import Parcel, dump, load, main_can_be_imported, name_unpicklable
+from aiopip._ref import ref
 
 PACKAGE = Path(aiopip.__file__).parent
 

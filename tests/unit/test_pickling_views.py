@@ -16,7 +16,10 @@ from unit.parcels import GAPS, address, address_of, region_of, sent, view_of
 
 import aiopip
 from aiopip._arrays import describe
-from aiopip._pickling import check_written, copy, dump, load, ref
+from aiopip._copying import copy
+from aiopip._pickling import dump, load
+from aiopip._ref import ref
+from aiopip._written import check_written
 
 if TYPE_CHECKING:
     from pathlib import Path
