@@ -68,7 +68,7 @@ def command(worker: str) -> tuple[str, list[str]]:
     # Before the first import: aiopip may have been found by what was put into sys.path since.
     path = [folder or os.getcwd() for folder in sys.path]  # noqa: PTH109  as the path has it
     code = f"import sys;sys.path[:]={path!a};from aiopip._worker import main;main({worker})"
-    return interpreter(), [*flags(), "-c", code]
+    return interpreter(), [*flags(), "-X", "aiopip_worker", "-c", code]
 
 
 def where(setup: Setup) -> str:

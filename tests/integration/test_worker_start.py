@@ -22,7 +22,6 @@ OURS = {
     "_calls",
     "_pickle_core",
     "_pickling",
-    "_platform",
     "_reducers",
     "_references",
     "_serving",

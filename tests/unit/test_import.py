@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import aiopip
+from aiopip._public import HOMES
 
 PACKAGE = Path(str(aiopip.__file__)).parent
-BODY = ast.parse((PACKAGE / "__init__.py").read_text()).body
+STUB = ast.parse((PACKAGE / "__init__.pyi").read_text()).body
+"""What type checkers see."""
 
 
 def run_python(code: str) -> str:
@@ -25,30 +27,14 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def literal(name: str) -> list[str] | dict[str, str]:
-    """What is assigned to a name at the top of `__init__`."""
-    [value] = [
-        node.value
-        for node in BODY
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
-    ]
-    found: list[str] | dict[str, str] = ast.literal_eval(value)
-    return found
-
-
 def imports() -> dict[str, str]:
     """The names that type checkers see, with their modules."""
-    [block] = [
-        node
-        for node in BODY
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
     found: dict[str, str] = {}
-    for node in block.body:
-        assert isinstance(node, ast.ImportFrom)
-        for alias in node.names:
-            assert alias.asname is None
-            found[alias.name] = (node.module or "").removeprefix("aiopip.")
+    for node in STUB:
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                assert alias.asname is None
+                found[alias.name] = (node.module or "").removeprefix("aiopip.")
     return found
 
 
@@ -56,10 +42,9 @@ def imports() -> dict[str, str]:
 
 
 def test_every_name_is_in_all_in_the_table_and_imported_for_checkers() -> None:
-    table = literal("_HOMES")
-    assert isinstance(table, dict)
-    assert list(table) == literal("__all__"), "the table and __all__ have the same order"
-    assert dict(sorted(table.items())) == dict(sorted(imports().items()))
+    [listed] = [ast.literal_eval(node.value) for node in STUB if isinstance(node, ast.Assign)]
+    assert list(HOMES) == listed == aiopip.__all__, "they have the same order"
+    assert dict(sorted(HOMES.items())) == dict(sorted(imports().items()))
 
 
 def test_lists_are_sorted() -> None:
@@ -71,8 +56,7 @@ def test_lists_are_sorted() -> None:
 
 def test_checkers_do_not_see_that_names_are_looked_up() -> None:
     """They would take any name for one of the package."""
-    top = {node.name for node in BODY if isinstance(node, ast.FunctionDef)}
-    assert top == {"__dir__"}
+    assert not [node for node in STUB if isinstance(node, ast.FunctionDef)]
     assert hasattr(aiopip, "__getattr__")
 
 
@@ -87,7 +71,7 @@ def test_all_is_what_is_there() -> None:
         for name, value in vars(aiopip).items()
         if not name.startswith("_") and getattr(value, "__module__", "") != "aiopip._platform"
     }
-    assert shown - {"TYPE_CHECKING"} == set(aiopip.__all__)
+    assert shown == set(aiopip.__all__)
 
 
 def test_name_is_looked_up_once() -> None:
