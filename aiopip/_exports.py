@@ -112,7 +112,7 @@ class Exports:
         self._own: set[int] = set()
         self._withdrawn: set[int] = set()
         self.published: set[int] = set()
-        for other in {id(other): other for other, _ in _kept.values()}.values():
+        for other in {other for other, _ in list(_kept.values())}:
             collect_released(other)  # of a core that has ended nobody is told anything
 
     def add(self, name: str, array: object, *, keep: bool = False) -> Export:
@@ -168,8 +168,9 @@ class Exports:
 
     def awaited(self) -> set[int]:
         """What was withdrawn and somebody has still."""
-        peer = self._peer.address
-        self._withdrawn = {number for number in self._withdrawn if (peer, number) in _kept}
+        for number in list(self._withdrawn):  # to which other threads add
+            if (self._peer.address, number) not in _kept:
+                self._withdrawn.discard(number)
         return self._withdrawn
 
     def close(self, *, tasks_left: bool = False) -> None:
