@@ -314,7 +314,7 @@ def test_second_interrupt_kills_a_group(
     script.expect("ready", 3)
     os.kill(script.process.pid, signal.SIGINT)
     script.expect("TERM", 3)
-    os.kill(script.process.pid, signal.SIGINT)
+    script.interrupt_again()
     script.expect("KeyboardInterrupt [-9, -9, -9]")
     assert script.end()[0] == -signal.SIGINT
     assert all_gone(pids)
