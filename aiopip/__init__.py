@@ -2,10 +2,10 @@
 
 Real processes that live in one address space with the Python program that started them.
 
-Importing the package loads nothing else, since workers are interpreters that start by it, many at
-once: a public name's module is imported when the name is used for the first time (PEP 562).  So no
-module of the standard library is imported here either that an interpreter has not loaded already,
-and that goes for `__future__` and `typing`.
+Importing the package loads nothing but `_platform`, and in a worker nothing at all, since many of
+these start by it at once: a public name's module is imported when the name is used for the first
+time (PEP 562).  So no module of the standard library is imported here either that an interpreter
+has not loaded already, and that goes for `__future__` and `typing`.
 """
 
 from sys import _xoptions

@@ -103,14 +103,16 @@ class Core:
         """Those that are open: they end with the Root."""
         self._python: PythonTasks | None = None
         self._records: deque[Record] = deque()
-        self.listing = Listing(client)
         self.service = Service(self)
+        self.listing = Listing(client)
         try:
             if self.listing.path is not None:
                 self.exports.announce(SOCKET_NAME, socket_record(self.listing.path, max_tasks))
             loop.watch(client.fd(), self.drain)
         except BaseException:
-            self._shut()
+            loop.unwatch(client.fd())
+            self.listing.close()
+            self.exports.close()
             raise
 
     def check(self) -> None:

@@ -330,6 +330,7 @@ class Engine:
                     parts.host.serve(readable)
                     over = self._advance(parts)
                 self._settle()
+                parts.host.collect()
         except BaseException as error:
             self._collapse(parts, error)
             raise
@@ -357,3 +358,4 @@ class Engine:
             if self._parts is not None:
                 self._close(parts)
         self._settle()
+        parts.host.collect()

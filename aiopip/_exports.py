@@ -135,7 +135,7 @@ class Exports:
         keeper = (array, keeper)
         # A Region has the flags of whose export it is; how long ours lives is said here.
         facts = facts._replace(flags=(facts.flags & ~KEEP) | (KEEP if keep else 0))
-        # Kept before it can be found, and from here on for ever: see the top.
+        # Kept before it can be found, whatever becomes of the interpreter: see the top.
         _pin(keeper)
         result, number = self._peer.export(encoded, facts)
         if result < 0:
@@ -153,18 +153,14 @@ class Exports:
         self._withdrawn.add(number)
         result = self._peer.withdraw(number)
         if result == 0:
+            self._withdrawn.discard(number)
             _forget(self._peer, number)
         elif result > 0 and self._on_held is not None:
             self._on_held()
 
-    def collect(self) -> bool:
-        """Let go of what was withdrawn and nobody has any more.
-
-        Returns:
-            Whether somebody has something still.
-        """
+    def collect(self) -> None:
+        """Let go of what was withdrawn and nobody has any more."""
         collect_released(self._peer)
-        return bool(self.awaited())
 
     def awaited(self) -> set[int]:
         """What was withdrawn and somebody has still."""

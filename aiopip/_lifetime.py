@@ -65,9 +65,14 @@ def open_core(root: Root, max_tasks: int, grace_s: float) -> Core:
         if _process.is_open():
             _end_stranded()
         client = open_default_client(max_tasks)
-        _process.root, _process.core = root, Core(client, loop, max_tasks, grace_s)
-        set_root_peer(_process.core.peer)
-        return _process.core
+        try:
+            core = Core(client, loop, max_tasks, grace_s)
+        except BaseException:
+            client.close()
+            raise
+        _process.root, _process.core = root, core
+        set_root_peer(core.peer)
+        return core
 
 
 def open_default_client(max_tasks: int) -> Client:

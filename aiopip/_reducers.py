@@ -1,4 +1,4 @@
-"""How arrays and memoryviews are pickled: as the address of their memory, or by value.
+"""How arrays and memoryviews are pickled: as the address of their memory.
 
 A reducer makes a PickleBuffer of the memory; where a pickler has a buffer callback its address is
 what travels, and elsewhere its bytes do.  The stream of an array names NumPy alone, that of a

@@ -433,7 +433,8 @@ class ThisTask:
 
     def _look_for_releases(self) -> Wait | None:
         word = self._peer.expect(self._pipid)
-        if not self._exports.collect() or not isinstance(word, Word):
+        self._exports.collect()
+        if not self._exports.awaited() or not isinstance(word, Word):
             with self._lock:
                 if not self._exports.awaited() or not isinstance(word, Word):
                     self._watching = False

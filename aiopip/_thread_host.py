@@ -1,6 +1,7 @@
 """A client of the native core for an executor: starts its workers, with no event loop.
 
-All methods are called under the executor's lock, but `wait`, in which its thread sleeps.
+All methods are called under the executor's lock, but `wait`, in which its thread sleeps, `wakeup`
+and `collect`.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class ThreadHost:
         self._processes: dict[tuple[int, int], ThreadProcess] = {}
         self._waiting: deque[ThreadProcess] = deque()
         self._callbacks: dict[int, Callable[[], None]] = {}
+        self._has_releases = False
         try:
             self._bell = Bell()
             self._epoll = select.epoll()
@@ -178,6 +180,15 @@ class ThreadHost:
             if callback is not None:
                 callback()
 
+    def collect(self) -> None:
+        """Let go of what Roots have withdrawn, which may be left by now; without the lock.
+
+        What is let go may have a finaliser, which runs code of the user's.
+        """
+        if self._has_releases:
+            self._has_releases = False
+            collect_released(self.peer)
+
     def give_up(self) -> None:
         """Start none of those for which the core has had no room."""
         waiting, self._waiting = self._waiting, deque()
@@ -191,7 +202,7 @@ class ThreadHost:
         self.peer.close()
         self._epoll.close()
         self._client.close()
-        collect_released(self.peer)
+        self._has_releases = True  # nobody else may be left to be told
         self._callbacks.clear()  # they refer to this, which has descriptors
 
     def _begin(self, process: ThreadProcess) -> None:
@@ -238,4 +249,4 @@ class ThreadHost:
             for process in waiting:
                 self._begin(process)
         elif isinstance(record, Released):
-            collect_released(self.peer)  # a Root's, that may have been left
+            self._has_releases = True

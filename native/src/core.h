@@ -369,9 +369,9 @@ int probe_run(struct aiopip_client *client, const char *path, struct probe_repor
  * started with it.  Where it cannot be found out nothing changes.  Blocks. */
 void learn_seed(struct aiopip_client *client, const struct aiopip_options *options);
 
-/* Before any task has run: take over what another process has learned, if the probe runs with it.  False:
- * nothing has changed.  Blocks. */
-bool learn_recall(struct aiopip_client *client, const struct aiopip_options *options);
+/* Before any task has run: take over what another process has learned, if the probe runs with it.  1: so
+ * it does; 0: nothing is known; -ETIMEDOUT: the probe does not end.  Blocks. */
+int learn_recall(struct aiopip_client *client, const struct aiopip_options *options);
 
 /* attributes.c */
 int attributes_read(struct thread_attributes *attributes);

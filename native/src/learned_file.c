@@ -12,15 +12,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "aiopip.h"
-
 #define BOOT_BYTES 36 /* of a UUID as text */
 #define LEAVES 12     /* beyond the last one they are empty */
+
+#define FORMAT 1 /* of the record, and of what a seed means: another one when learning.c finds others */
 
 struct record {
     uint64_t checksum; /* of all behind it */
     uint32_t bytes;
-    uint32_t abi_version;
+    uint32_t format;
     uint64_t processor;
     char boot[BOOT_BYTES];
     struct learned_words words;
@@ -36,11 +36,13 @@ static uint64_t add(uint64_t sum, uint64_t word)
 /* There is no padding at the end. */
 static uint64_t checksum(const struct record *record)
 {
-    const uint64_t *words = (const uint64_t *)record;
-    uint64_t sum = 14695981039346656037UL;
+    const char *bytes = (const char *)record;
+    uint64_t sum = 14695981039346656037UL, word;
 
-    for (size_t i = 1; i < sizeof *record / sizeof *words; i++)
-        sum = add(sum, words[i]);
+    for (size_t at = sizeof record->checksum; at < sizeof *record; at += sizeof word) {
+        memcpy(&word, bytes + at, sizeof word);
+        sum = add(sum, word);
+    }
     return sum;
 }
 
@@ -87,7 +89,7 @@ static bool is_sound(const struct record *record, const char *boot)
 {
     uint64_t processor = processor_seen();
 
-    if (record->checksum != checksum(record) || record->bytes != sizeof *record || record->abi_version != AIOPIP_ABI_VERSION ||
+    if (record->checksum != checksum(record) || record->bytes != sizeof *record || record->format != FORMAT ||
         processor == 0 || record->processor != processor ||
         memcmp(record->boot, boot, BOOT_BYTES) != 0 || record->seed.count > SEED_WORDS ||
         record->words.count > PROBE_WORDS || !memchr(record->seed.platform, 0, PROBE_PLATFORM))
@@ -127,16 +129,17 @@ void learned_write(const char *folder, const struct learned_words *words, const 
 
     memset(&record, 0, sizeof record);
     record.bytes = sizeof record;
-    record.abi_version = AIOPIP_ABI_VERSION;
+    record.format = FORMAT;
     record.processor = processor_seen();
     record.words = *words;
     record.seed = *seed;
     /* A draft of a process that is gone is removed as its socket is: _runtime_folder.py. */
     if (snprintf(path, sizeof path, "%s/loader", folder) >= (int)sizeof path ||
         snprintf(draft, sizeof draft, "%s/.%d.loader", folder, getpid()) >= (int)sizeof draft ||
-        !read_boot(record.boot))
+        !read_boot(record.boot) || record.processor == 0)
         return;
     record.checksum = checksum(&record);
+    unlink(draft); /* of a process that had this number, in another PID namespace, say */
     int file = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file < 0)
         return;

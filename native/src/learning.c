@@ -19,6 +19,7 @@
  * Two more runs show whether windows can be kept warm here (warm.h): one to write its state down, and one
  * in that state.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,27 +177,29 @@ static bool is_seeded(const struct probe_report *report, const struct seed *seed
     return true;
 }
 
-bool learn_recall(struct aiopip_client *client, const struct aiopip_options *options)
+int learn_recall(struct aiopip_client *client, const struct aiopip_options *options)
 {
     struct probe_report *report = NULL;
+    int result;
 
     if (learned.tried || !options->folder ||
         !learned_read(options->folder, &learned.words, &learned.seed) ||
         !(report = calloc(1, sizeof *report)))
-        return false;
+        return 0;
     report->start = learned.words.start;
     report->count = learned.words.count;
     set_use(client->core, &learned.seed, WARM_TRYING);
-    bool seeded = probe_run(client, options->probe, report) == 0 &&
-                  client->core->images && seed_is_for(&learned.seed, client->core->images) &&
-                  is_seeded(report, &learned.seed);
-    if (seeded) {
-        learned.tried = learned.found = true;
+    result = probe_run(client, options->probe, report);
+    if (result == -ETIMEDOUT)
+        return result; /* it may still write into the report */
+    learned.tried = learned.found = result == 0 && client->core->images &&
+                                    seed_is_for(&learned.seed, client->core->images) &&
+                                    is_seeded(report, &learned.seed);
+    if (learned.found)
         run_warm(client, options->probe, report);
-    }
     free(report);
     set_use(client->core, NULL, WARM_OFF);
-    return seeded;
+    return learned.found;
 }
 
 /* Which words of ld.so the probe reports.  False: they are too many. */

@@ -84,11 +84,13 @@ int probe_run(struct aiopip_client *client, const char *path, struct probe_repor
 int probe_core(struct aiopip_client *client, const struct aiopip_options *options)
 {
     atomic_store(&client->core->probing, true);
-    int result = learn_recall(client, options) ? 0 : probe_run(client, options->probe, NULL);
+    int result = learn_recall(client, options);
     if (result == 0)
+        result = probe_run(client, options->probe, NULL);
+    if (result >= 0)
         learn_seed(client, options);
     atomic_store(&client->core->probing, false);
     if (result < 0 && aiopip_abort(client, ABORT_MS) > 0)
         return 0; /* it cannot even be killed: the core must live on, and its spawns will tell */
-    return result;
+    return result < 0 ? result : 0;
 }

@@ -124,6 +124,25 @@ static void test_one_of_another_processor_is_not_read(void)
     CHECK(!is_read());
 }
 
+/* Of a process that had our number, and was killed. */
+static void leave_draft(const void *argument)
+{
+    char draft[560];
+
+    snprintf(draft, sizeof draft, "%s/.%d.loader", folder, getpid());
+    int descriptor = open(draft, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(descriptor >= 0);
+    close(descriptor);
+    use(argument);
+}
+
+static void test_a_draft_is_not_in_the_way(void)
+{
+    change(100);
+    CHECK(!is_read_by(leave_draft));
+    CHECK(is_read());
+}
+
 static void test_a_folder_that_is_not_there(void)
 {
     const char *real = folder;
@@ -153,6 +172,7 @@ int main(int argc, char **argv)
     RUN(test_one_that_others_may_write_is_not_read);
     RUN(test_a_link_is_not_followed);
     RUN(test_one_of_another_processor_is_not_read);
+    RUN(test_a_draft_is_not_in_the_way);
     RUN(test_a_folder_that_is_not_there);
     check_remove(folder);
     return 0;

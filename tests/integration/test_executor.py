@@ -606,6 +606,30 @@ async def test_run_in_executor_beside_a_root(root: aiopip.Root, anyio_backend: A
         await asyncio.to_thread(pool.shutdown)
 
 
+def test_what_a_root_exported_is_dropped_without_the_executors_lock() -> None:
+    """The finaliser of what a worker has given up runs in the executor's thread, and may submit."""
+    called: list[cf.Future[int]] = []
+
+    async def use(pool: aiopip.PoolExecutor) -> None:
+        async with aiopip.Root() as root:
+            array = numpy.full(4, 1, "u1")
+            weakref.finalize(array, finalize)
+            root.export("data", array)
+            await asyncio.wrap_future(pool.submit(jobs.hold, "data"))
+
+    def finalize() -> None:
+        # In another thread: it waits for the lock, if somebody has that.
+        thread = threading.Thread(target=lambda: called.append(pool.submit(jobs.square, 3)))
+        thread.start()
+        thread.join(BOUND_S)
+
+    with aiopip.PoolExecutor(1) as pool:
+        asyncio.run(use(pool))
+        pool.submit(jobs.remember).result(BOUND_S)
+        asyncio.run(until(lambda: bool(called), "the finaliser has run"))
+        assert called[0].result(BOUND_S) == 9
+
+
 def test_roots_come_and_go_beside_it() -> None:
     """The core stays open: what one Root exports is not in the way of the next, nor lost."""
 

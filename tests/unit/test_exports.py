@@ -50,6 +50,14 @@ async def test_withdrawn_export_goes_at_once_when_nobody_has_it(stage: Stage) ->
     assert repr(made) == "<aiopip.Export 'name' withdrawn>"
 
 
+async def test_nothing_is_kept_of_what_was_withdrawn(stage: Stage) -> None:
+    for _ in range(3):
+        made, _memory = export(stage)
+        made.withdraw()
+    exports = stage.core.exports
+    assert (exports._withdrawn, exports.published) == (set(), set())
+
+
 async def test_withdrawn_export_stays_until_it_is_released(stage: Stage) -> None:
     (first, memory), (second, other) = export(stage), export(stage, "other")
     stage.client.exports.held |= {0, 1}
