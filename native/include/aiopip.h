@@ -55,8 +55,7 @@ struct aiopip_options {
     const char *preload;  /* absolute path of libaiopip-task.so */
     const char *probe;    /* absolute path of aiopip-probe; NULL: do not probe */
     const char *launcher; /* absolute path of aiopip-python; NULL: a non-PIE Python is refused */
-    const char *folder;   /* that nobody else can write to, or NULL: where it is kept for the user's other
-                           * processes, until the next boot, what the probe has shown */
+    const char *folder;   /* NULL, or nobody else can write to it: keeps what the probe has shown */
 };
 
 /* Which of the options below count. */
@@ -259,9 +258,10 @@ struct aiopip_statistics {
 
 /* Open a client, and the core when it is the first.  Blocks for the start of two threads and a run
  * of the probe, 1 to 2 ms; the first time in a process for one more, and when nothing is known of this
- * system's ld.so yet for six, by which it learns what that would ask the processor.  -EINVAL max_tasks or a path; -EPERM: this is a task itself; -ENOSYS:
- * the kernel has no pidfd; -ELIBACC: tasks run, but the preload does not load into them;
- * -ENOEXEC: the probe does not run; -ENOMEM, -EMFILE, -EAGAIN. */
+ * system's ld.so yet for six, by which it learns what that would ask the processor; in the folder
+ * that is kept for the user's other processes, until the next boot.  -EINVAL max_tasks or a path;
+ * -EPERM: this is a task itself; -ENOSYS: the kernel has no pidfd; -ELIBACC: tasks run, but the preload
+ * does not load into them; -ENOEXEC: the probe does not run; -ENOMEM, -EMFILE, -EAGAIN. */
 AIOPIP_API int aiopip_open(const struct aiopip_options *options, aiopip_client **client);
 
 /* Close a client, and the core with the last one.  -EBUSY while it has tasks that are not reaped.

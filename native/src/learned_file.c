@@ -15,7 +15,8 @@
 #define BOOT_BYTES 36 /* of a UUID as text */
 #define LEAVES 12     /* beyond the last one they are empty */
 
-#define FORMAT 1 /* of the record, and of what a seed means: another one when learning.c finds others */
+/* Of the record, and of what a seed means: to be counted up when learning.c comes to other ones. */
+#define FORMAT 1
 
 struct record {
     uint64_t checksum; /* of all behind it */
@@ -89,8 +90,8 @@ static bool is_sound(const struct record *record, const char *boot)
 {
     uint64_t processor = processor_seen();
 
-    if (record->checksum != checksum(record) || record->bytes != sizeof *record || record->format != FORMAT ||
-        processor == 0 || record->processor != processor ||
+    if (record->checksum != checksum(record) || record->bytes != sizeof *record ||
+        record->format != FORMAT || processor == 0 || record->processor != processor ||
         memcmp(record->boot, boot, BOOT_BYTES) != 0 || record->seed.count > SEED_WORDS ||
         record->words.count > PROBE_WORDS || !memchr(record->seed.platform, 0, PROBE_PLATFORM))
         return false;
