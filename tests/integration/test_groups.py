@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from integration.random_groups import random_groups
-from integration.test_process_end import EACH_KIND, Script, interrupted
+from integration.test_process_end import EACH_KIND, TWICE, Script, interrupted
 from integration.test_process_end import start as start_script
 from jobs import begun, cancelled, gather, start, turns
 from loops import only
@@ -306,6 +306,7 @@ def test_interrupt_terminates_a_group(scripts: list[Script], kind: str) -> None:
     assert all_gone(pids)
 
 
+@TWICE
 @EACH_KIND
 def test_second_interrupt_kills_a_group(
     scripts: list[Script], kind: str, program: Programs

@@ -180,7 +180,12 @@ ENDURED = 2 if sys.version_info >= (3, 11) else 1
 """How many interrupts asyncio.run takes before it abandons its loop: then nobody could wait."""
 
 
-@pytest.mark.skipif(ENDURED < 2, reason="asyncio.run of 3.10 abandons its loop at the second one")
+TWICE = pytest.mark.skipif(
+    ENDURED < 2, reason="asyncio.run of 3.10 abandons its loop at the second one"
+)
+
+
+@TWICE
 @EACH_KIND
 def test_second_interrupt_kills_at_once(
     started: list[Script], program: Programs, kind: str
