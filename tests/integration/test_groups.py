@@ -300,7 +300,7 @@ def scripts() -> Iterator[list[Script]]:
 @EACH_KIND
 def test_interrupt_terminates_a_group(scripts: list[Script], kind: str) -> None:
     script, pids = start_script(scripts, INTERRUPTED, kind, "sleep", "1000")
-    os.kill(script.process.pid, signal.SIGINT)
+    script.interrupt()
     script.expect("KeyboardInterrupt [-15, -15, -15]")
     assert script.end()[0] == -signal.SIGINT
     assert all_gone(pids)
@@ -313,9 +313,9 @@ def test_second_interrupt_kills_a_group(
 ) -> None:
     script, pids = start_script(scripts, INTERRUPTED, kind, program("stubborn"))
     script.expect("ready", 3)
-    os.kill(script.process.pid, signal.SIGINT)
+    script.interrupt()
     script.expect("TERM", 3)
-    script.interrupt_again()
+    script.interrupt()
     script.expect("KeyboardInterrupt [-9, -9, -9]")
     assert script.end()[0] == -signal.SIGINT
     assert all_gone(pids)

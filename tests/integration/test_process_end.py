@@ -64,8 +64,8 @@ class Script:
             pass
         return [int(pid) for pid in line.split()[1:]]
 
-    def interrupt_again(self) -> None:
-        """Press Ctrl-C once more, when its loop sleeps.
+    def interrupt(self) -> None:
+        """Press Ctrl-C, when its loop sleeps.
 
         asyncio loses what it has just taken from its queue if KeyboardInterrupt is raised before
         that runs, and then waits at its end for a task that nobody wakes.
@@ -159,7 +159,7 @@ INTERRUPTED = interrupted("""
 @EACH_KIND
 def test_interrupt_terminates_the_tasks(started: list[Script], kind: str) -> None:
     script, pids = start(started, INTERRUPTED, kind, 1000, "sleep", "1000")
-    os.kill(script.process.pid, signal.SIGINT)
+    script.interrupt()
     script.expect("KeyboardInterrupt [-15, -15, -15]")
     assert script.end()[0] == -signal.SIGINT
     assert all_gone(pids)
@@ -192,10 +192,10 @@ def test_second_interrupt_kills_at_once(
 ) -> None:
     script, pids = start(started, INTERRUPTED, kind, 1000, program("stubborn"))
     script.expect("ready", 3)
-    os.kill(script.process.pid, signal.SIGINT)
+    script.interrupt()
     script.expect("TERM", 3)
     script.expect("interrupted")
-    script.interrupt_again()
+    script.interrupt()
     script.expect("KeyboardInterrupt [-9, -9, -9]")
     assert script.end()[0] == -signal.SIGINT
     assert all_gone(pids)
@@ -208,7 +208,8 @@ def test_interrupts_in_quick_succession_leave_no_task(
 ) -> None:
     script, pids = start(started, INTERRUPTED, kind, 0.1, program("stubborn"))
     script.expect("ready", 3)
-    for _ in range(count):
+    script.interrupt()
+    for _ in range(count - 1):
         os.kill(script.process.pid, signal.SIGINT)
     while not (line := script.line()).startswith("KeyboardInterrupt"):
         pass
