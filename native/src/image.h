@@ -32,6 +32,7 @@ struct image {
     size_t variables_end; /* of its last segment */
     size_t features;      /* where it keeps what it knows of the processor; 0: unknown */
     size_t features_end;  /* what is behind that in its file is no longer zero */
+    const char *ours;     /* where this process has the same file as its own ld.so; with features */
     uint64_t entry, headers;
     uint64_t resume; /* where it goes on with a program that it has loaded; 0: unknown */
     uint16_t header_count;

@@ -9,6 +9,7 @@
  *                        they are features: one of these says on which processor it was
  *   with the features    ld.so finds that it need not ask.  What it lacks then are other words that
  *                        it would have set on the way
+ *   with the platform    if ld.so has replaced AT_PLATFORM: what follows from that
  *   with all of them     nothing may be missing
  *
  * The features are a structure whose size nobody tells: it ends at the latest where the file of ld.so
@@ -26,6 +27,8 @@
 #include "core.h"
 #include "learned_file.h"
 
+#define NOWHERE SIZE_MAX
+
 /* What was found out; under the lock of core.c's opening. */
 static struct {
     bool tried; /* for the ld.so that `seed` is for */
@@ -41,6 +44,7 @@ struct lesson {
     const char *probe;
     struct image *image;
     struct seed seed;
+    size_t platform; /* which word ld.so takes from AT_PLATFORM, and then replaces; NOWHERE: none */
     struct probe_report *truth, *again, *seeded;
 };
 
@@ -66,17 +70,38 @@ static bool is_address(const struct lesson *lesson, uint64_t value)
     return value - lesson->truth->image_at < lesson->image->bytes;
 }
 
-/* Whether the seeded probe has another word than it should.  The platform's name is a string of
- * ld.so's; a seeded task finds it on its stack instead. */
+/* Whether the seeded probe has another word than it should. */
 static bool is_missing(const struct lesson *lesson, size_t i)
 {
     uint64_t value = lesson->truth->words[i], theirs = lesson->seeded->words[i];
     size_t offset = lesson->truth->start + i * sizeof value;
     bool feature = offset >= lesson->image->features && offset < lesson->image->features_end;
 
-    if (value == theirs || (value != lesson->again->words[i] && !feature))
-        return false;
-    return !(value && value == lesson->truth->platform && theirs == lesson->seeded->platform);
+    if (i == lesson->platform)
+        return theirs != lesson->seeded->platform;
+    return value != theirs && (value == lesson->again->words[i] || feature);
+}
+
+/* For some processors ld.so has a name of its own, which it puts in the place of AT_PLATFORM when it asks:
+ * find out where, and which one.  False when there is none that a task could be given instead.
+ *
+ * Source: glibc, sysdeps/x86/cpu-features.c, init_cpu_features() */
+static bool take_platform(struct lesson *lesson)
+{
+    const struct probe_report *truth = lesson->truth, *seeded = lesson->seeded;
+
+    for (size_t i = 0; i < truth->count; i++)
+        if (seeded->platform && seeded->words[i] == seeded->platform && is_missing(lesson, i) &&
+            is_address(lesson, truth->words[i])) {
+            const char *text = lesson->image->ours + (truth->words[i] - truth->image_at);
+            size_t length = strnlen(text, PROBE_PLATFORM);
+            if (length == PROBE_PLATFORM)
+                return false;
+            memcpy(lesson->seed.platform, text, length + 1);
+            lesson->platform = i;
+            return true;
+        }
+    return false;
 }
 
 /* Take over what is missing in [start, end) of the image.  False when it is too much. */
@@ -98,6 +123,12 @@ static bool take_missing(struct lesson *lesson, size_t start, size_t end)
     return true;
 }
 
+static bool is_told(const struct probe_report *report, const struct seed *seed)
+{
+    return report->hwcap == seed->hwcap &&
+           (!seed->platform[0] || strcmp(report->platform_text, seed->platform) == 0);
+}
+
 static bool learn(struct lesson *lesson)
 {
     const struct image *image = lesson->image;
@@ -108,17 +139,16 @@ static bool learn(struct lesson *lesson)
         truth->image_at != lesson->again->image_at)
         return false;
     lesson->seed.hwcap = truth->hwcap;
-    memcpy(lesson->seed.platform, truth->platform_text, sizeof lesson->seed.platform);
     if (!take_missing(lesson, image->features, image->features_end) ||
         !run(lesson, lesson->seeded, &lesson->seed) ||
+        (take_platform(lesson) && !run(lesson, lesson->seeded, &lesson->seed)) ||
         !take_missing(lesson, truth->start, image->variables_end) ||
         !run(lesson, lesson->seeded, &lesson->seed))
         return false;
     for (size_t i = 0; i < truth->count; i++)
         if (is_missing(lesson, i))
             return false;
-    return lesson->seeded->hwcap == truth->hwcap &&
-           strcmp(lesson->seeded->platform_text, truth->platform_text) == 0;
+    return is_told(lesson->seeded, &lesson->seed);
 }
 
 static void try_to_learn(struct aiopip_client *client, const char *probe, struct image *image)
@@ -130,6 +160,7 @@ static void try_to_learn(struct aiopip_client *client, const char *probe, struct
         *lesson = (struct lesson){.client = client,
                                   .probe = probe,
                                   .image = image,
+                                  .platform = NOWHERE,
                                   .truth = &reports[0],
                                   .again = &reports[1],
                                   .seeded = &reports[2]};
@@ -164,8 +195,7 @@ static void try_warm(struct aiopip_client *client, const char *probe)
 /* Whether a probe that was given a seed has found all of it. */
 static bool is_seeded(const struct probe_report *report, const struct seed *seed)
 {
-    if (report->image_at == 0 || report->hwcap != seed->hwcap ||
-        strcmp(report->platform_text, seed->platform) != 0)
+    if (report->image_at == 0 || !is_told(report, seed))
         return false;
     for (size_t i = 0; i < seed->count; i++) {
         const struct seed_word *word = &seed->words[i];

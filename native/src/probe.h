@@ -23,8 +23,8 @@ struct probe_report {
     /* The probe's. */
     uintptr_t image_at;
     uint32_t resumed;                   /* 1: it has begun behind ld.so, in a warm window */
-    uint64_t hwcap;                     /* AT_HWCAP and AT_PLATFORM as ld.so has made them */
-    uintptr_t platform;                 /* 0: none */
+    uint64_t hwcap;                     /* AT_HWCAP as ld.so has made it */
+    uintptr_t platform;                 /* AT_PLATFORM as ld.so has got it; 0: none */
     char platform_text[PROBE_PLATFORM]; /* cut off */
     uint64_t words[PROBE_WORDS];
 };

@@ -48,8 +48,8 @@ static bool is_mapped_at(int file, const char *base)
     return bytes == sizeof page && memcmp(page, base, sizeof page) == 0;
 }
 
-/* From the image's start; 0 when the file is another ld.so than ours. */
-static size_t find_features(int file, const struct image *image)
+/* From the image's start; 0 when the file is another ld.so than ours, which is at *ours. */
+static size_t find_features(int file, const struct image *image, const char **ours)
 {
     const char *(*features)(unsigned) =
         (const char *(*)(unsigned))dlsym(RTLD_DEFAULT, "_dl_x86_get_cpu_features");
@@ -60,13 +60,15 @@ static size_t find_features(int file, const struct image *image)
         status.st_dev != image->device || status.st_ino != image->inode ||
         !is_mapped_at(file, found.dli_fbase))
         return 0;
-    return (size_t)(features(0) - (const char *)found.dli_fbase);
+    *ours = found.dli_fbase;
+    return (size_t)(features(0) - *ours);
 }
 
 void seed_find_features(int file, struct image *image)
 {
     const struct image_segment *data = &image->segments[image->segment_count - 1];
-    size_t start = find_features(file, image), end = start;
+    const char *ours = NULL;
+    size_t start = find_features(file, image, &ours), end = start;
     uint64_t word = 0;
 
     if (start < data->start || start % sizeof word)
@@ -78,4 +80,5 @@ void seed_find_features(int file, struct image *image)
         end += sizeof word;
     image->features = start;
     image->features_end = end;
+    image->ours = ours;
 }

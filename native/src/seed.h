@@ -26,8 +26,8 @@ struct seed {
     struct timespec changed;
     size_t count;
     struct seed_word words[SEED_WORDS];
-    uint64_t hwcap;                /* what a task finds for AT_HWCAP and AT_PLATFORM */
-    char platform[PROBE_PLATFORM]; /* empty: none */
+    uint64_t hwcap;                /* what a task finds for AT_HWCAP */
+    char platform[PROBE_PLATFORM]; /* what ld.so puts in the place of AT_PLATFORM; empty: nothing */
 };
 
 /* Say which ld.so it is for. */

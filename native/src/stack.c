@@ -166,21 +166,20 @@ static void push_auxv(struct cursor *cursor, const struct stack_content *content
         case AT_EGID:
             value = given & AIOPIP_OPTION_GROUP ? options->group : value;
             break;
-        case AT_HWCAP: /* these two ld.so replaces when it asks the processor */
+        case AT_HWCAP: /* which ld.so replaces when it asks the processor */
             value = content->seed ? content->seed->hwcap : value;
-            break;
-        case AT_PLATFORM:
-            if (content->seed && content->seed->platform[0])
-                value = (uintptr_t)push(cursor, content->seed->platform,
-                                        strlen(content->seed->platform) + 1);
-            else if (content->seed)
-                value = 0;
             break;
         default:
             break;
         }
         *cursor->words++ = type;
         *cursor->words++ = value;
+    }
+    /* Of two entries ld.so takes the last one, and getauxval() in the program the first. */
+    if (content->seed && content->seed->platform[0]) {
+        const char *platform = content->seed->platform;
+        *cursor->words++ = AT_PLATFORM;
+        *cursor->words++ = (uintptr_t)push(cursor, platform, strlen(platform) + 1);
     }
     *cursor->words++ = SHARED_AUXV_TYPE;
     *cursor->words++ = (uintptr_t)block;

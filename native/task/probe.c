@@ -7,6 +7,7 @@
  *
  * It may begin where another run of it has ended (warm.h): then it must find everything as that did.
  */
+#include <link.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
@@ -15,14 +16,27 @@
 #include "probe.h"
 #include "shared.h"
 
-static void report(struct probe_report *report)
+/* Of several ld.so takes the last one. */
+static uintptr_t find_platform(char **envp)
+{
+    uintptr_t platform = 0;
+
+    while (*envp)
+        envp++;
+    for (const ElfW(auxv_t) *entry = (ElfW(auxv_t) *)(envp + 1); entry->a_type != AT_NULL; entry++)
+        if (entry->a_type == AT_PLATFORM)
+            platform = entry->a_un.a_val;
+    return platform;
+}
+
+static void report(struct probe_report *report, char **envp)
 {
     const struct task_block *block = (const struct task_block *)getauxval(SHARED_AUXV_TYPE);
 
     report->image_at = block->window_first;
     report->resumed = block->start.resume != 0;
     report->hwcap = getauxval(AT_HWCAP);
-    report->platform = getauxval(AT_PLATFORM);
+    report->platform = find_platform(envp);
     const volatile char *text = (const volatile char *)report->platform;
     for (size_t i = 0; text && text[i] && i < PROBE_PLATFORM - 1; i++)
         report->platform_text[i] = text[i];
@@ -43,9 +57,9 @@ static bool is_fresh(void)
     return fresh && pthread_mutex_lock(&mutex) == 0 && mutex.__data.__owner == gettid();
 }
 
-int main(int argc, char **argv)
+int main(int argc, char **argv, char **envp)
 {
     if (argc > 1)
-        report((struct probe_report *)strtoull(argv[1], NULL, 16));
+        report((struct probe_report *)strtoull(argv[1], NULL, 16), envp);
     return is_fresh() ? EXIT_SUCCESS : EXIT_FAILURE;
 }
