@@ -21,9 +21,12 @@ import anyio
 import pytest
 
 import aiopip
+from aiopip import _exports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
+
+    from aiopip._core import Core
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -90,6 +93,12 @@ async def settled(root: aiopip.Root) -> None:
 async def still_works(root: aiopip.Root) -> None:
     """Run a task."""
     assert await (await root.spawn("true")).wait() == 0
+
+
+def kept_exports(core: Core) -> int:
+    """How many objects of a Root's exports are kept, withdrawn or not; its own is not counted."""
+    found = {number for address, number in _exports._kept if address == core.peer.address}
+    return len(found - core.exports._own)
 
 
 # Outputs

@@ -17,7 +17,7 @@ from integration.server import serve
 from integration.usage import ALLOCATES, WARM_UP, Use, little_more, nothing_stays
 from integration.worker import work
 from jobs import begun, cancelled, start, turns
-from support import clean_root, until
+from support import clean_root, kept_exports, until
 
 import aiopip
 from aiopip import _ffi, _ffi_calls
@@ -160,7 +160,7 @@ async def test_exports_and_locks_of_the_root_leave_nothing(root: aiopip.Root) ->
         await little_more(before)
         core = root._core
         assert core is not None
-        await until(lambda: not core.exports.awaited())
+        await until(lambda: not kept_exports(core))
 
 
 async def test_exports_and_imports_of_tasks_leave_nothing(root: aiopip.Root) -> None:

@@ -11,6 +11,7 @@ import pytest
 from integration.server import pending, serve
 from integration.worker import QUIET, Told, work
 from jobs import start, turns
+from support import kept_exports
 
 import aiopip
 
@@ -351,7 +352,7 @@ async def test_cancelled_import_holds_nothing(root: aiopip.Root) -> None:
         assert core is not None
         export = root.export("late", bytearray(10))
         export.withdraw()
-        assert not core.exports.awaited()
+        assert not kept_exports(core)
 
 
 async def test_exporter_that_ends_cancels_the_wait(root: aiopip.Root, path: Path) -> None:

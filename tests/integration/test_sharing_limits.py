@@ -14,7 +14,14 @@ import pytest
 from integration.usage import MORE_BYTES, MORE_MAPPINGS
 from integration.worker import QUIET, work
 from jobs import turns
-from support import clean_root, mapping_count, resident_bytes, settled, until
+from support import (
+    clean_root,
+    kept_exports,
+    mapping_count,
+    resident_bytes,
+    settled,
+    until,
+)
 
 import aiopip
 
@@ -100,21 +107,23 @@ async def test_ten_thousand_exports_of_the_root_leave_nothing(root: aiopip.Root)
         await run(9_500)
         assert mapping_count() <= mappings + MORE_MAPPINGS
         assert resident_bytes() <= resident + MORE_BYTES
-        assert not core.exports.awaited()
+        assert not kept_exports(core)
         assert not core.exports.published
         # With an importer: what it has goes when it lets go.
         exports = [root.export(f"m{number}", np.zeros(1000)) for number in range(1000)]
         await worker.do("held = [me.named_import_nowait(me.root, f'm{i}') for i in range(1000)]")
         for export in exports:
             export.withdraw()
-        assert len(core.exports.awaited()) == 1000
+        assert kept_exports(core) == 1000
         await worker.do("held.clear(); gc.collect()")
-        await until(lambda: not core.exports.awaited())
+        await until(lambda: not kept_exports(core))
 
 
 async def test_ten_thousand_exports_of_a_task_leave_nothing(root: aiopip.Root) -> None:
     async with work(root, NUMPY) as worker, work(root) as other:
         await worker.do("""
+            from aiopip._exports import _kept
+            kept = lambda: len(_kept)
             def run(count):
                 for number in range(count):
                     with me.export(f"n{number % 7}", np.zeros(1000)): pass
@@ -124,15 +133,15 @@ async def test_ten_thousand_exports_of_a_task_leave_nothing(root: aiopip.Root) -
         await worker.do("run(9_500)")
         assert mapping_count() <= mappings + MORE_MAPPINGS
         assert resident_bytes() <= resident + MORE_BYTES
-        assert await worker.do("(me._exports.awaited(), len(me._exports.published))") == (set(), 0)
+        assert await worker.do("(kept(), len(me._exports.published))") == (0, 0)
         await worker.do("exports = [me.export(f'm{i}', np.zeros(1000)) for i in range(1000)]")
         await other.do(
             f"held = [me.named_import_nowait({worker.task.pipid}, f'm{{i}}') for i in range(1000)]"
         )
         await worker.do("for export in exports: export.withdraw()")
-        assert await worker.do("len(me._exports.awaited())") == 1000
+        assert await worker.do("kept()") == 1000
         await other.do("held.clear()")
-        await worker.until("not me._exports.awaited()")
+        await worker.until("not kept()")
         await worker.until(QUIET)
 
 
@@ -191,7 +200,7 @@ async def test_deaths_in_storms_leave_nothing(seed: int) -> None:
                 mappings = mapping_count()
         core = root._core
         assert core is not None
-        await until(lambda: not core.exports.awaited())
+        await until(lambda: not kept_exports(core))
         assert mapping_count() <= mappings + MORE_MAPPINGS
 
 
