@@ -377,14 +377,21 @@ static uintptr_t take_spare(struct slot *slot, size_t bytes, long protection, lo
     return at;
 }
 
+struct slot *ledger_slot_of(uintptr_t site)
+{
+    struct control *control = ledger_control;
+    size_t index = (site - control->windows) / control->window_bytes;
+
+    return site < control->windows || index >= control->max_tasks ? NULL : &control->slots[index];
+}
+
 long ledger_loader_mmap(uintptr_t site, size_t bytes, long protection, long flags, long descriptor,
                         long offset)
 {
     struct control *control = ledger_control;
-    size_t index = (site - control->windows) / control->window_bytes;
-    if (site < control->windows || index >= control->max_tasks)
+    struct slot *slot = ledger_slot_of(site);
+    if (!slot)
         return raw_mmap(0, bytes, protection, flags, descriptor, offset);
-    struct slot *slot = &control->slots[index];
     uintptr_t spare = take_spare(slot, bytes, protection, flags);
     if (spare)
         return (long)spare;

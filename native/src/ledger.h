@@ -23,7 +23,10 @@ LEDGER_HIDDEN long ledger_mremap(struct task_block *block, uintptr_t address, si
 LEDGER_HIDDEN long ledger_loader_mmap(uintptr_t site, size_t bytes, long protection, long flags,
                                       long descriptor, long offset);
 
-/* The control block that ledger_loader_mmap finds the task in; set by the core. */
+/* The task in whose window that is, or NULL. */
+LEDGER_HIDDEN struct slot *ledger_slot_of(uintptr_t site);
+
+/* The control block in which both find the task; set by the core. */
 LEDGER_HIDDEN extern struct control *ledger_control;
 
 #endif

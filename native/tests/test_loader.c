@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ *
+ * test_loader.c: what the mmap calls of a task's ld.so do, made as ld.so makes them.
+ */
+#include "loader.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <linux/mman.h>
+#include <sys/mman.h>
+
+#include "deny.h"
+#include "ledger.h"
+#include "loaded.h"
+
+#ifndef DT_RELR /* of glibc's headers from 2.36 on */
+#define DT_RELRSZ 35
+#define DT_RELR 36
+#endif
+
+#define WINDOW_BYTES (64UL << 20)
+
+static struct control *control;
+static struct task_block block;
+static const char *path; /* of libloaded.so */
+
+static void open_window(void)
+{
+    void *room = mmap(NULL, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(room != MAP_FAILED && munmap(room, WINDOW_BYTES) == 0);
+    control = calloc(1, sizeof *control + sizeof(struct slot));
+    CHECK(control != NULL);
+    control->max_tasks = 1;
+    control->windows = (uintptr_t)room;
+    control->window_bytes = WINDOW_BYTES;
+    block = (struct task_block){.control = control, .slot = control->slots};
+    block.window_start = block.window_first = block.spare_end = control->windows;
+    block.window_end = block.window_start + WINDOW_BYTES;
+    atomic_store(&block.slot->cursor, block.window_first);
+    block.slot->block = &block;
+    ledger_control = control;
+}
+
+static void close_window(void)
+{
+    CHECK_EQUAL(munmap((void *)control->windows, WINDOW_BYTES), 0);
+    free(control);
+}
+
+/* ---- ld.so's part ----------------------------------------------------------------------------- */
+
+static long call(uintptr_t address, size_t bytes, long protection, long flags, long descriptor,
+                 long offset)
+{
+    const struct loader_call call = {address,    bytes,  protection,          flags | MAP_PRIVATE,
+                                     descriptor, offset, control->windows + 1};
+
+    return loader_mmap(&call);
+}
+
+static long protection_of(const Elf64_Phdr *header)
+{
+    return (header->p_flags & PF_R ? PROT_READ : 0) | (header->p_flags & PF_W ? PROT_WRITE : 0) |
+           (header->p_flags & PF_X ? PROT_EXEC : 0);
+}
+
+/* Map the segments of an object as ld.so does, which begins with all of it; where they are. */
+static uintptr_t map_object(const char *file)
+{
+    union {
+        Elf64_Ehdr header;
+        char bytes[ARCH_PAGE];
+    } head;
+    const Elf64_Phdr *segments;
+    uintptr_t base = 0, end = 0;
+    int descriptor = open(file, O_RDONLY | O_CLOEXEC);
+
+    CHECK(descriptor >= 0);
+    CHECK_EQUAL(read(descriptor, head.bytes, sizeof head.bytes), sizeof head.bytes);
+    segments = (const Elf64_Phdr *)(head.bytes + head.header.e_phoff);
+    for (int i = 0; i < head.header.e_phnum; i++)
+        if (segments[i].p_type == PT_LOAD)
+            end = segments[i].p_vaddr + segments[i].p_memsz;
+    for (int i = 0; i < head.header.e_phnum; i++) {
+        const Elf64_Phdr *segment = &segments[i];
+        uintptr_t first = segment->p_vaddr & -ARCH_PAGE;
+        if (segment->p_type != PT_LOAD)
+            continue;
+        size_t bytes = align_up(segment->p_vaddr + segment->p_filesz, ARCH_PAGE) - first;
+        long at = call(base ? base + first : 0, base ? bytes : end, protection_of(segment),
+                       base ? MAP_FIXED : 0, descriptor, (long)(segment->p_offset & -ARCH_PAGE));
+        CHECK(at > 0 && (!base || (uintptr_t)at == base + first));
+        base = base ? base : (uintptr_t)at;
+    }
+    close(descriptor);
+    return base;
+}
+
+/* ---- What the tests ask ----------------------------------------------------------------------- */
+
+/* Whether a page is the process's own, and not the file's. */
+static bool is_own(uintptr_t at)
+{
+    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    uint64_t entry;
+
+    CHECK(pagemap >= 0);
+    CHECK_EQUAL(pread(pagemap, &entry, sizeof entry, (off_t)(at / ARCH_PAGE * sizeof entry)),
+                sizeof entry);
+    close(pagemap);
+    return entry >> 63 && !(entry >> 61 & 1);
+}
+
+static size_t own_pages(const void *start, size_t bytes)
+{
+    size_t count = 0;
+
+    for (uintptr_t at = (uintptr_t)start; at < (uintptr_t)start + bytes; at += ARCH_PAGE)
+        count += is_own(at);
+    return count;
+}
+
+/* Where the copy that was mapped at `base` has what ld.so's own copy has at an address. */
+static const struct loaded *in_copy(uintptr_t base, const char *symbol)
+{
+    void *library = dlopen(path, RTLD_NOW);
+    Dl_info found;
+
+    CHECK(library != NULL);
+    const char *there = dlsym(library, symbol);
+    CHECK(there && dladdr(there, &found));
+    return (const struct loaded *)(base + (size_t)(there - (const char *)found.dli_fbase));
+}
+
+static void check_loaded(const struct loaded *loaded, bool populated)
+{
+    CHECK_EQUAL(own_pages(loaded->first, sizeof loaded->first), populated ? 4 : 0);
+    CHECK_EQUAL(own_pages(loaded->plain, sizeof loaded->plain), 0);
+    CHECK_EQUAL(own_pages(loaded->second, sizeof loaded->second), populated ? 4 : 0);
+    CHECK(strcmp(loaded->plain, "plain") == 0);
+}
+
+/* ---- The tests -------------------------------------------------------------------------------- */
+
+static bool can_populate(void)
+{
+    void *page = mmap(NULL, ARCH_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool can = madvise(page, ARCH_PAGE, MADV_POPULATE_WRITE) == 0;
+
+    CHECK_EQUAL(munmap(page, ARCH_PAGE), 0);
+    return can;
+}
+
+static void check_object(bool populated)
+{
+    open_window();
+    uintptr_t base = map_object(path);
+    check_loaded(in_copy(base, "loaded_variables"), populated);
+    check_loaded(in_copy(base, "loaded_constants"), populated);
+    close_window();
+}
+
+static void test_pages_that_are_relocated_are_written_to_and_no_others(void)
+{
+    check_object(can_populate());
+}
+
+static void check_without_madvise(const void *argument)
+{
+    static const struct denied denied[] = {{SYS_madvise, EINVAL}, {0, 0}};
+
+    (void)argument;
+    deny(denied);
+    check_object(false);
+}
+
+static void test_an_older_kernel_is_asked_for_nothing(void)
+{
+    check_in_child(check_without_madvise, NULL);
+}
+
+/* All pages of a library that ld.so has really loaded here are its own that were written to. */
+static void test_no_page_is_written_to_that_ld_so_leaves(void)
+{
+    Dl_info found;
+
+    CHECK(dladdr((const void *)(uintptr_t)dlsym(RTLD_DEFAULT, "qsort"), &found));
+    open_window();
+    uintptr_t base = map_object(found.dli_fname), end = block.object_end;
+    for (uintptr_t at = base; at < end; at += ARCH_PAGE)
+        if (is_own(at))
+            CHECK(is_own(at - base + (uintptr_t)found.dli_fbase));
+    close_window();
+}
+
+/* A file that looks like an object, of two pages. */
+struct looks {
+    Elf64_Ehdr header;
+    Elf64_Phdr segments[2];
+    _Alignas(ARCH_PAGE) Elf64_Dyn dynamic[3];
+};
+
+static void check_file(const struct looks *looks)
+{
+    const char *folder = check_folder();
+    char file[512];
+
+    snprintf(file, sizeof file, "%s/object", folder);
+    int descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQUAL(write(descriptor, looks, sizeof *looks), sizeof *looks);
+    open_window();
+    long base = call(0, 3 * ARCH_PAGE, PROT_READ, 0, descriptor, 0);
+    CHECK(base > 0);
+    long at = call((uintptr_t)base + ARCH_PAGE, ARCH_PAGE, PROT_READ | PROT_WRITE, MAP_FIXED,
+                   descriptor, (long)ARCH_PAGE);
+    CHECK_EQUAL(at, base + (long)ARCH_PAGE);
+    *(char *)at = 1;
+    close_window();
+    close(descriptor);
+    check_remove(folder);
+}
+
+static void test_files_that_are_no_sound_objects_are_mapped(void)
+{
+    struct looks looks = {.segments = {{.p_type = PT_LOAD}, {.p_type = PT_DYNAMIC}}};
+
+    check_file(&looks);
+    memcpy(looks.header.e_ident, ELFMAG, SELFMAG);
+    check_file(&looks);
+    looks.header.e_phnum = UINT16_MAX;
+    check_file(&looks);
+    looks.header.e_phnum = 2;
+    looks.header.e_phoff = SIZE_MAX;
+    check_file(&looks);
+    looks.header.e_phoff = offsetof(struct looks, segments);
+    check_file(&looks);
+    looks.segments[1].p_vaddr = ARCH_PAGE;
+    looks.segments[1].p_filesz = SIZE_MAX;
+    check_file(&looks);
+    looks.segments[1].p_vaddr = SIZE_MAX - ARCH_PAGE;
+    looks.segments[1].p_filesz = sizeof looks.dynamic;
+    check_file(&looks);
+    looks.segments[1].p_vaddr = ARCH_PAGE;
+    check_file(&looks);
+    for (int relr = 0; relr < 2; relr++) {
+        looks.dynamic[0] = (Elf64_Dyn){.d_tag = relr ? DT_RELR : DT_RELA, .d_un.d_val = ARCH_PAGE};
+        looks.dynamic[1] = (Elf64_Dyn){.d_tag = relr ? DT_RELRSZ : DT_RELASZ, .d_un.d_val = 64};
+        looks.dynamic[2] = (Elf64_Dyn){.d_tag = 0x12345, .d_un.d_val = SIZE_MAX};
+        check_file(&looks);
+        looks.dynamic[1].d_un.d_val = SIZE_MAX;
+        check_file(&looks);
+        looks.dynamic[0].d_un.d_val = SIZE_MAX - 8;
+        check_file(&looks);
+    }
+}
+
+int main(void)
+{
+    path = getenv("AIOPIP_LOADED");
+    CHECK(path != NULL);
+    RUN(test_pages_that_are_relocated_are_written_to_and_no_others);
+    RUN(test_an_older_kernel_is_asked_for_nothing);
+    RUN(test_no_page_is_written_to_that_ld_so_leaves);
+    RUN(test_files_that_are_no_sound_objects_are_mapped);
+    return 0;
+}
