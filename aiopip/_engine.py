@@ -117,22 +117,14 @@ class Engine:
         if process._global_shutdown:  # noqa: SLF001
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 
-    def submit(self, parcel: Parcel, submission: Submission) -> None:
-        """Hand in a call."""
-        job = Job(parcel, partial(self._deliver, submission))
+    def submit(self, *calls: tuple[Parcel, Submission]) -> None:
+        """Hand in calls, in their order; when one is refused, those before it are under way."""
         with Uninterrupted():
             with self._lock:
                 self.check()
                 crew = (self._parts or self._open()).crew
-                # Before it is handed in: a finaliser that shuts this down in the midst finds it.
-                submission.job = job
-                self._submissions.add(submission)
-                try:
-                    crew.dispatcher.submit(job)
-                except BaseException:
-                    submission.job = None
-                    self._submissions.discard(submission)
-                    raise
+                for parcel, submission in calls:
+                    self._hand_in(crew, parcel, submission)
                 short = self._is_short_of_workers(crew)
             if short:
                 self._ring()
@@ -263,6 +255,18 @@ class Engine:
         process._threads_wakeups[thread] = host  # noqa: SLF001
         self._ring_if_done()
         return parts
+
+    def _hand_in(self, crew: Crew, parcel: Parcel, submission: Submission) -> None:
+        job = Job(parcel, partial(self._deliver, submission))
+        # Before it is handed in: a finaliser that shuts this down in the midst finds it.
+        submission.job = job
+        self._submissions.add(submission)
+        try:
+            crew.dispatcher.submit(job)
+        except BaseException:
+            submission.job = None
+            self._submissions.discard(submission)
+            raise
 
     def _is_short_of_workers(self, crew: Crew) -> bool:
         """Whether there are more calls than workers, and may be more of these."""

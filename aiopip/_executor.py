@@ -100,7 +100,7 @@ class PoolExecutor(process.ProcessPoolExecutor):
         except Exception as error:  # noqa: BLE001  told by the future, as of ProcessPoolExecutor
             future.set_exception(error)
         else:
-            engine.submit(parcel, future)
+            engine.submit((parcel, future))
         return future
 
     def map(

@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
     from aiopip._dispatch import Job
     from aiopip._engine import Engine
+    from aiopip._pickling import Parcel
+
+AT_HAND = (list, range, tuple)
+"""Of other iterables each item is handed in before the next is asked for: they may wait for it."""
+
+BATCH = 8
+"""How many chunks are handed in at once."""
+
+GATHERED_S = 0.0002
+"""For how long at the most the first one waits for the others: they may take long to pickle."""
 
 
 class _Chunk:
@@ -72,6 +82,7 @@ class Mapping:
         """
         self._engine = engine
         self._function = function
+        self._batch = 1 if any(type(one) not in AT_HAND for one in iterables) else BATCH
         self._first = iter(iterables[0]) if len(iterables) == 1 else None
         self._rows = zip(*iterables, strict=False) if self._first is None else iter(())
         self._size = chunksize
@@ -83,11 +94,8 @@ class Mapping:
     def fill(self) -> None:
         """Hand in calls, up to the limit."""
         while len(self._chunks) < self._ahead:
-            columns = self._take()
-            if not columns:
-                self._ahead = 0  # what has ended is not asked again
-                return
-            self._submit(columns)
+            self._engine.check()
+            self._submit(min(self._batch, self._ahead - len(self._chunks)))
 
     def results(self, deadline: float | None, _keeps: object) -> Iterator[Any]:
         """Yield the results in order; closed, it cancels what no worker has begun.
@@ -127,20 +135,35 @@ class Mapping:
             return [column] if column else []
         return list(zip(*islice(self._rows, self._size), strict=True))
 
-    def _submit(self, columns: list[Sequence[Any]]) -> None:
-        self._engine.check()
-        chunk = _Chunk(self)
-        try:
-            if self._size == 1:
-                args = tuple(column[0] for column in columns)
-                parcel = pack_submitted(self._function, args, {})
-            else:
-                parcel = pack_chunk(self._function, columns)
-        except Exception as error:  # noqa: BLE001  raised where its results would come
-            chunk.outcome = Outcome(None, error, ANY)
-        else:
-            self._engine.submit(parcel, chunk)
-        self._chunks.append(chunk)
+    def _submit(self, count: int) -> None:
+        """Hand in up to so many chunks at once.
+
+        The engine's thread comes for its lock in between, and each of the two that has to be woken
+        takes longer than the rest of a small call.
+        """
+        until = time.monotonic() + GATHERED_S
+        calls: list[tuple[Parcel, _Chunk]] = []
+        chunks: list[_Chunk] = []
+        while len(chunks) < count and (not chunks or time.monotonic() < until):
+            columns = self._take()
+            if not columns:
+                self._ahead = 0  # what has ended is not asked again
+                break
+            chunk = _Chunk(self)
+            chunks.append(chunk)
+            try:
+                calls.append((self._pack(columns), chunk))
+            except Exception as error:  # noqa: BLE001  raised where its results would come
+                chunk.outcome = Outcome(None, error, ANY)
+        if calls:
+            self._engine.submit(*calls)
+        self._chunks.extend(chunks)
+
+    def _pack(self, columns: list[Sequence[Any]]) -> Parcel:
+        if self._size > 1:
+            return pack_chunk(self._function, columns)
+        args = tuple(column[0] for column in columns)
+        return pack_submitted(self._function, args, {})
 
     def _await(self, chunk: _Chunk, deadline: float | None) -> Outcome:
         outcome = chunk.outcome

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from integration import jobs_in_workers as jobs
-from support import until
+from support import block_until, until
 
 import aiopip
 from aiopip._engine import Engine
@@ -200,6 +200,27 @@ def test_map_names_what_does_not_pickle_in_its_place(
     assert [next(found), next(found)] == [True, True]
     with pytest.raises(aiopip.NotPicklableError, match=r"^builtins\.bool: argument 1.*lock"):
         next(found)
+
+
+def test_map_asks_for_an_item_when_those_before_it_are_handed_in(
+    pool: aiopip.PoolExecutor, tmp_path: Path
+) -> None:
+    marks = [tmp_path / str(number) for number in range(10)]
+
+    def paths() -> Iterator[Path]:
+        for before, mark in itertools.pairwise([tmp_path, *marks]):
+            block_until(before.exists, "a call runs while the next argument is waited for")
+            yield mark
+
+    assert list(pool.map(Path.touch, paths())) == [None] * 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 9, 100])
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_map_of_any_number(pool: aiopip.PoolExecutor, count: int, chunksize: int) -> None:
+    for numbers in (range(count), list(range(count)), iter(range(count))):
+        found = pool.map(str, numbers, chunksize=chunksize)
+        assert list(found) == [str(number) for number in range(count)]
 
 
 def test_map_takes_no_more_than_its_buffer(pool: aiopip.PoolExecutor) -> None:
