@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bench.params import Params, Samples
     from bench.peers import Pool
 
-SETTLE_S = 0.1
-"""For the worker to come to rest."""
+SETTLE_S = 0.5
+"""For the worker to come to rest: it gives back what malloc keeps when it is idle."""
 
 
 async def measure(peer: Pool | Bare, params: Params) -> Samples:

@@ -9,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdbool.h>
 
 #include "aiopip_calls.h"
@@ -121,8 +122,11 @@ static PyObject *source_take(PyObject *object, PyObject *Py_UNUSED(nothing))
     do {
         PyThreadState *state = PyEval_SaveThread();
         taken = aiopip_calls_take(self->calls, self->worker, &number, &request);
+        if (taken == AIOPIP_TAKE_IDLE)
+            malloc_trim(
+                0); /* what calls have freed, and malloc has kept, goes back to the system */
         PyEval_RestoreThread(state);
-    } while (taken == -EINTR && PyErr_CheckSignals() == 0);
+    } while (taken == AIOPIP_TAKE_IDLE || (taken == -EINTR && PyErr_CheckSignals() == 0));
     if (taken < 0)
         return PyErr_Occurred() ? NULL : failed(taken, "waiting for a call failed");
     if (taken != AIOPIP_TAKE_CALL)

@@ -24,6 +24,7 @@
 
 #define SPIN_FIRST_NS 10000 /* the first one, and the shortest */
 #define SPIN_MOST_NS 100000
+#define IDLE_NS 250000000
 
 static uint64_t now_ns(void)
 {
@@ -94,6 +95,7 @@ int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
     self->is_alone =
         sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) == 1;
     self->spin_ns = self->is_alone ? 0 : SPIN_FIRST_NS;
+    self->has_run = false;
     return 0;
 }
 
@@ -186,11 +188,12 @@ static void learn(struct call_worker *self, uint64_t waited_ns)
         self->spin_ns = SPIN_MOST_NS;
 }
 
-/* Sleep until there may be something: 0, or -EINTR, when nobody has woken us. */
+/* Sleep until there may be something: 0; or when nobody has woken us -EINTR, AIOPIP_TAKE_IDLE. */
 static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
 {
     uint32_t bell = atomic_load(&self->bell);
     uint64_t begun_ns = self->is_alone ? 0 : now_ns();
+    const struct timespec patience = {0, IDLE_NS};
     int result = 0;
 
     if (spin(calls, self, worker, begun_ns))
@@ -200,9 +203,13 @@ static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, i
     bool something = has_something(calls, self);
     KILL_POINT(SLEEP_LOOKED);
     if (!something)
-        result = shared_futex_wait(&self->bell, bell, NULL);
+        result = shared_futex_wait(&self->bell, bell, self->has_run ? &patience : NULL);
     KILL_POINT(SLEEP_OVER);
     bool woken = !shared_take_bit(calls->asleep, (uint32_t)worker);
+    if (result == -ETIMEDOUT && !woken) {
+        self->has_run = false;
+        return AIOPIP_TAKE_IDLE;
+    }
     if (!self->is_alone)
         learn(self, now_ns() - begun_ns);
     return result == -EINTR && !woken ? -EINTR : 0;
@@ -242,6 +249,7 @@ static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t wo
         return 0;
     KILL_POINT(TAKE_PASSED);
     call->started_ns = now_ns();
+    self->has_run = true;
     KILL_POINT(TAKE_STARTED);
     *number = call->number;
     *request = call->request;
@@ -255,9 +263,11 @@ int aiopip_calls_take(aiopip_calls *calls, int32_t worker, uint32_t *number,
     int taken;
 
     KILL_POINT(TAKE_ENTERED);
-    while ((taken = take(calls, self, worker, number, request)) == 0)
-        if (wait_for_more(calls, self, worker) < 0)
-            return -EINTR;
+    while ((taken = take(calls, self, worker, number, request)) == 0) {
+        int waited = wait_for_more(calls, self, worker);
+        if (waited)
+            return waited;
+    }
     if (!call_queue_is_empty(&calls->queue))
         calls_wake_one(calls, self);
     KILL_POINT(TAKE_LEAVES);

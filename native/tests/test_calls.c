@@ -473,7 +473,8 @@ struct taker {
     int32_t worker;
     pthread_t thread;
     uint32_t call;
-    int taken;
+    bool ends_idle; /* it takes no more when it has been idle */
+    int taken, idle;
     _Atomic bool over;
 };
 
@@ -482,7 +483,9 @@ static void *take_one(void *argument)
     struct taker *self = argument;
     struct aiopip_parcel request;
 
-    self->taken = aiopip_calls_take(calls, self->worker, &self->call, &request);
+    do
+        self->taken = aiopip_calls_take(calls, self->worker, &self->call, &request);
+    while (self->taken == AIOPIP_TAKE_IDLE && ++self->idle && !self->ends_idle);
     atomic_store(&self->over, true);
     return NULL;
 }
@@ -498,6 +501,34 @@ static void await_taker(struct taker *taker, int taken)
     CHECK_SOON(atomic_load(&taker->over));
     CHECK_EQUAL(pthread_join(taker->thread, NULL), 0);
     CHECK_EQUAL(taker->taken, taken);
+}
+
+/* Behind each call, and not while there was none. */
+static void test_who_is_idle_is_told_so_once(void)
+{
+    struct taker taker = {.worker = 0, .ends_idle = true};
+
+    begin(1);
+    for (int i = 0; i < 2; i++) {
+        uint32_t call = push(AIOPIP_WORKER_ANY, 1);
+        take(0, AIOPIP_TAKE_CALL, 1);
+        finish(0, call, 0);
+        drain_one(AIOPIP_NEWS_DONE, call);
+        aiopip_calls_release(calls, call);
+        atomic_store(&taker.over, false);
+        CHECK_EQUAL(pthread_create(&taker.thread, NULL, take_one, &taker), 0);
+        await_taker(&taker, AIOPIP_TAKE_IDLE);
+    }
+    start_taker(&taker, 0);
+    CHECK_SOON(is_asleep(0));
+    usleep(300000); /* longer than it takes to be called idle */
+    uint32_t call = push(AIOPIP_WORKER_ANY, 1);
+    await_taker(&taker, AIOPIP_TAKE_CALL);
+    CHECK_EQUAL(taker.idle, 0);
+    finish(0, call, 0);
+    drain_one(AIOPIP_NEWS_DONE, call);
+    aiopip_calls_release(calls, call);
+    end();
 }
 
 /* The first is seen to spin, so that nobody is woken for a call; then something else comes to it. */
@@ -715,6 +746,7 @@ int main(void)
     RUN(test_child_by_fork_leaves_it_alone);
     RUN(test_who_leaves_wakes_the_next_one);
     RUN(test_signals_interrupt_who_waits);
+    RUN(test_who_is_idle_is_told_so_once);
     RUN(test_signals_do_not_lose_a_call);
     RUN(test_who_is_late_takes_what_is_next);
     RUN(test_news_wait_for_no_worker_that_is_stopped);

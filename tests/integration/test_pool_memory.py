@@ -242,3 +242,14 @@ async def test_a_result_as_an_argument_of_another_worker(root: aiopip.Root) -> N
         assert again.sum() == 200_000
         gigabyte = np.zeros(1 << 27)
         assert await pool.run_on(1, calls.address_of, gigabyte) == calls.address_of(gigabyte)
+
+
+async def test_idle_worker_gives_back_what_malloc_has_free(root: aiopip.Root) -> None:
+    async with root.pool(workers=1) as pool:
+        pid = await pool.run(calls.pid)
+        (worker,) = (task for task in root.tasks.values() if task.pid == pid)
+        before = worker.memory().anonymous_bytes
+        for _ in range(2):
+            await pool.run(calls.leave_free, 1000, 50_000)
+            assert worker.memory().anonymous_bytes > before + 40e6
+            await until(lambda: worker.memory().anonymous_bytes < before + 10e6)
