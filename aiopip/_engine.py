@@ -119,15 +119,17 @@ class Engine:
 
     def submit(self, *calls: tuple[Parcel, Submission]) -> None:
         """Hand in calls, in their order; when one is refused, those before it are under way."""
-        with Uninterrupted():
-            with self._lock:
-                self.check()
-                crew = (self._parts or self._open()).crew
+        with Uninterrupted(), self._lock:
+            self.check()
+            crew = (self._parts or self._open()).crew
+            try:
                 for parcel, submission in calls:
+                    if self._is_shut:  # by a finaliser in the midst
+                        self.check()
                     self._hand_in(crew, parcel, submission)
-                short = self._is_short_of_workers(crew)
-            if short:
-                self._ring()
+            finally:
+                if self._is_short_of_workers(crew):
+                    self._ring()
 
     @property
     def is_broken(self) -> bool:

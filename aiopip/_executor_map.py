@@ -34,7 +34,7 @@ BATCH = 8
 """How many chunks are handed in at once."""
 
 GATHERED_S = 0.0002
-"""For how long at the most the first one waits for the others: they may take long to pickle."""
+"""For how long they are gathered: they may take long to pickle, and the first one waits for all."""
 
 
 class _Chunk:
@@ -94,7 +94,6 @@ class Mapping:
     def fill(self) -> None:
         """Hand in calls, up to the limit."""
         while len(self._chunks) < self._ahead:
-            self._engine.check()
             self._submit(min(self._batch, self._ahead - len(self._chunks)))
 
     def results(self, deadline: float | None, _keeps: object) -> Iterator[Any]:
@@ -149,6 +148,8 @@ class Mapping:
             if not columns:
                 self._ahead = 0  # what has ended is not asked again
                 break
+            if not chunks:
+                self._engine.check()
             chunk = _Chunk(self)
             chunks.append(chunk)
             try:

@@ -113,7 +113,7 @@ enum aiopip_take {
     AIOPIP_TAKE_CALL = 1,
     AIOPIP_TAKE_RELEASED, /* the result of *call is lent no more: its memory may go */
     AIOPIP_TAKE_STOP,
-    AIOPIP_TAKE_IDLE, /* for a quarter of a second there was nothing; told once behind a call */
+    AIOPIP_TAKE_IDLE, /* for a quarter of a second there was nothing; told once behind the others */
 };
 
 /* Become a worker.  event_fd: an eventfd of the owner, written to when it has something to drain.

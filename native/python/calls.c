@@ -122,13 +122,15 @@ static PyObject *source_take(PyObject *object, PyObject *Py_UNUSED(nothing))
     do {
         PyThreadState *state = PyEval_SaveThread();
         taken = aiopip_calls_take(self->calls, self->worker, &number, &request);
+        /* What calls have freed, and malloc has kept, goes back to the system. */
         if (taken == AIOPIP_TAKE_IDLE)
-            malloc_trim(
-                0); /* what calls have freed, and malloc has kept, goes back to the system */
+            malloc_trim(0);
         PyEval_RestoreThread(state);
-    } while (taken == AIOPIP_TAKE_IDLE || (taken == -EINTR && PyErr_CheckSignals() == 0));
+        if ((taken == -EINTR || taken == AIOPIP_TAKE_IDLE) && PyErr_CheckSignals() < 0)
+            return NULL;
+    } while (taken == -EINTR || taken == AIOPIP_TAKE_IDLE);
     if (taken < 0)
-        return PyErr_Occurred() ? NULL : failed(taken, "waiting for a call failed");
+        return failed(taken, "waiting for a call failed");
     if (taken != AIOPIP_TAKE_CALL)
         return Py_BuildValue("iIOO", taken, number, Py_None, Py_None);
     PyObject *data = view(request.data, request.data_bytes);

@@ -112,7 +112,7 @@ struct call_worker {
     int32_t event_fd;
     uint64_t spin_ns; /* how long it looks about before it sleeps */
     bool is_alone;    /* it never does: there is one processor */
-    bool has_run;     /* a call, and was not told since that it is idle */
+    bool has_worked;  /* and was not told since that it is idle */
 };
 
 struct aiopip_calls {

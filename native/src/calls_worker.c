@@ -95,7 +95,7 @@ int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
     self->is_alone =
         sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) == 1;
     self->spin_ns = self->is_alone ? 0 : SPIN_FIRST_NS;
-    self->has_run = false;
+    self->has_worked = false;
     return 0;
 }
 
@@ -203,11 +203,11 @@ static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, i
     bool something = has_something(calls, self);
     KILL_POINT(SLEEP_LOOKED);
     if (!something)
-        result = shared_futex_wait(&self->bell, bell, self->has_run ? &patience : NULL);
+        result = shared_futex_wait(&self->bell, bell, self->has_worked ? &patience : NULL);
     KILL_POINT(SLEEP_OVER);
     bool woken = !shared_take_bit(calls->asleep, (uint32_t)worker);
     if (result == -ETIMEDOUT && !woken) {
-        self->has_run = false;
+        self->has_worked = false;
         return AIOPIP_TAKE_IDLE;
     }
     if (!self->is_alone)
@@ -236,6 +236,7 @@ static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t wo
 
     if (call) {
         *number = call->number;
+        self->has_worked = true;
         atomic_store(&call->taken_back, 1); /* from here on it is the owner's */
         KILL_POINT(RELEASED_TOLD);
         return AIOPIP_TAKE_RELEASED;
@@ -249,7 +250,7 @@ static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t wo
         return 0;
     KILL_POINT(TAKE_PASSED);
     call->started_ns = now_ns();
-    self->has_run = true;
+    self->has_worked = true;
     KILL_POINT(TAKE_STARTED);
     *number = call->number;
     *request = call->request;

@@ -31,6 +31,8 @@ struct segment {
     size_t bytes;
     uintptr_t bias; /* what is added to an address in the object's file */
     const struct task_block *block;
+    const Elf64_Phdr *headers; /* of the object */
+    size_t header_count;
     uint64_t marked[MARKED_PAGES / 64];
 };
 
@@ -39,6 +41,21 @@ static bool is_in_object(const struct segment *segment, uintptr_t at, size_t byt
     const struct task_block *block = segment->block;
 
     return at >= block->object && at <= block->object_end && bytes <= block->object_end - at;
+}
+
+/* Whether the object's file has a table there, in a segment below this one: those above are not mapped yet. */
+static bool is_readable(const struct segment *segment, uintptr_t table, size_t bytes)
+{
+    uintptr_t at = table - segment->bias;
+
+    for (size_t i = 0; i < segment->header_count; i++) {
+        const Elf64_Phdr *header = &segment->headers[i];
+        if (header->p_type == PT_LOAD && header->p_flags & PF_R && at >= header->p_vaddr &&
+            at - header->p_vaddr <= header->p_filesz &&
+            bytes <= header->p_filesz - (at - header->p_vaddr))
+            return table + bytes <= segment->start && is_in_object(segment, table, bytes);
+    }
+    return false;
 }
 
 static bool populate(uintptr_t start, size_t bytes)
@@ -66,6 +83,8 @@ static const Elf64_Dyn *find_dynamic(struct segment *segment, const Elf64_Dyn **
     }
     if (!first || !dynamic)
         return NULL;
+    segment->headers = headers;
+    segment->header_count = file->e_phnum;
     segment->bias = segment->block->object - (first->p_vaddr & -ARCH_PAGE);
     uintptr_t start = segment->bias + dynamic->p_vaddr, page = start & -ARCH_PAGE;
     *end = (const Elf64_Dyn *)start + dynamic->p_filesz / sizeof(Elf64_Dyn);
@@ -86,7 +105,7 @@ static void mark(struct segment *segment, uintptr_t at)
 
 static void mark_rela(struct segment *segment, uintptr_t table, size_t bytes)
 {
-    if (!is_in_object(segment, table, bytes))
+    if (!is_readable(segment, table, bytes))
         return;
     for (size_t i = 0; i < bytes / sizeof(Elf64_Rela); i++)
         mark(segment, segment->bias + ((const Elf64_Rela *)table)[i].r_offset);
@@ -97,7 +116,7 @@ static void mark_relr(struct segment *segment, uintptr_t table, size_t bytes)
 {
     uintptr_t at = 0;
 
-    if (!is_in_object(segment, table, bytes))
+    if (!is_readable(segment, table, bytes))
         return;
     for (size_t i = 0; i < bytes / sizeof(uint64_t); i++) {
         uint64_t word = ((const uint64_t *)table)[i];
@@ -178,17 +197,31 @@ static void write_to(const struct task_block *block, uintptr_t start, size_t byt
     populate_marked(&segment);
 }
 
-static long map_at(const struct loader_call *call)
+/* An object is told by its first mapping, of the whole of it from the beginning of its file. */
+static void note_object(struct task_block *block, const struct loader_call *call, long result)
 {
-    struct slot *slot = ledger_slot_of(call->site);
+    bool is_object = !(call->flags & MAP_ANONYMOUS) && call->offset == 0 &&
+                     (call->protection & (PROT_READ | PROT_WRITE)) == PROT_READ &&
+                     (unsigned long)result < -4096UL;
+
+    block->object = is_object ? (uintptr_t)result : 0;
+    block->object_end = is_object ? (uintptr_t)result + align_up(call->bytes, ARCH_PAGE) : 0;
+}
+
+static long map_at(const struct loader_call *call, struct slot *slot)
+{
     /* The preload makes pages of libc's text writable for a moment, and the kernel would from then on
      * account for them (VM_ACCOUNT) and not for their neighbours: one mapping would stay three. */
     long flags = call->protection & PROT_EXEC ? call->flags | MAP_NORESERVE : call->flags;
     long result = sys6(SYS_mmap, (long)call->address, (long)call->bytes, call->protection, flags,
                        call->descriptor, call->offset);
 
-    if (result == (long)call->address && slot && call->protection & PROT_WRITE &&
-        (flags & (MAP_PRIVATE | MAP_ANONYMOUS)) == MAP_PRIVATE)
+    if (!slot)
+        return result;
+    if (call->address < slot->block->object || call->address >= slot->block->object_end)
+        note_object(slot->block, call, result); /* one that has to be aligned more than to a page */
+    else if (result == (long)call->address && call->protection & PROT_WRITE &&
+             (flags & (MAP_PRIVATE | MAP_ANONYMOUS)) == MAP_PRIVATE)
         write_to(slot->block, call->address, call->bytes);
     return result;
 }
@@ -198,14 +231,10 @@ long loader_mmap(const struct loader_call *call)
     struct slot *slot = ledger_slot_of(call->site);
 
     if (call->address)
-        return map_at(call);
+        return map_at(call, slot);
     long result = ledger_loader_mmap(call->site, call->bytes, call->protection, call->flags,
                                      call->descriptor, call->offset);
-    bool is_object = !(call->flags & MAP_ANONYMOUS) && call->offset == 0 &&
-                     call->protection & PROT_READ && (unsigned long)result < -4096UL;
-    if (slot && is_object) {
-        slot->block->object = (uintptr_t)result;
-        slot->block->object_end = (uintptr_t)result + align_up(call->bytes, ARCH_PAGE);
-    }
+    if (slot)
+        note_object(slot->block, call, result);
     return result;
 }

@@ -266,7 +266,7 @@ struct task_block {
     uintptr_t window_first; /* behind stack and block; where the cursor starts over */
     uintptr_t window_end;
     uintptr_t spare_end;
-    uintptr_t object; /* task: what its ld.so has mapped last without an address */
+    uintptr_t object; /* task: what its ld.so has mapped last from the beginning of a file */
     uintptr_t object_end;
     struct task_start start;
     const char *failed_option; /* task: before it reports AIOPIP_FAILED_OPTIONS */

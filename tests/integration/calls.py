@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
@@ -308,10 +309,34 @@ def let_go() -> None:
     gc.collect()
 
 
-def leave_free(count: int, size: int) -> None:
-    """Have malloc keep memory that nobody uses: what lies at its end is used."""
+class _Mallinfo(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def leave_free(count: int, size: int) -> int:
+    """Have malloc keep memory that nobody uses: what lies at its end is used.
+
+    Returns:
+        How much lies free, in bytes.
+    """
     blocks = [bytes(size) for _ in range(count)]
     _kept.append(blocks[-1])
+    del blocks
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = _Mallinfo
+    return int(mallinfo2().fordblks)
+
+
+def many(count: int, size: int) -> list[Any]:
+    import numpy as np
+
+    return [np.ones(size, np.uint8) for _ in range(count)]
 
 
 def fill(view: Any, value: int) -> int:

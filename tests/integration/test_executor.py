@@ -238,6 +238,13 @@ def test_map_takes_no_more_than_its_buffer(pool: aiopip.PoolExecutor) -> None:
     assert list(found) == [str(number) for number in range(4, 100)]
 
 
+def test_map_with_a_buffer_is_done_when_all_was_handed_in() -> None:
+    executor = aiopip.PoolExecutor(1)
+    found = executor.map(str, range(3), buffersize=3)
+    executor.shutdown()
+    assert list(found) == ["0", "1", "2"]
+
+
 def test_map_with_a_buffer_keeps_the_executor() -> None:
     found = aiopip.PoolExecutor(1).map(str, range(20), buffersize=1)
     gc.collect()

@@ -9,6 +9,7 @@ import signal
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from integration import calls
 from integration.calls import Gate
@@ -248,8 +249,17 @@ async def test_idle_worker_gives_back_what_malloc_has_free(root: aiopip.Root) ->
     async with root.pool(workers=1) as pool:
         pid = await pool.run(calls.pid)
         (worker,) = (task for task in root.tasks.values() if task.pid == pid)
+
+        def has_little() -> bool:
+            return worker.memory().anonymous_bytes < before + 10e6
+
         before = worker.memory().anonymous_bytes
         for _ in range(2):
-            await pool.run(calls.leave_free, 1000, 50_000)
-            assert worker.memory().anonymous_bytes > before + 40e6
-            await until(lambda: worker.memory().anonymous_bytes < before + 10e6)
+            assert await pool.run(calls.leave_free, 1000, 50_000) > 40e6
+            await until(has_little)
+        # What was a result, and is not needed any more, has no call behind it.
+        result = await pool.run(calls.many, 400, 100_000)
+        assert worker.memory().anonymous_bytes > before + 30e6
+        await anyio.sleep(0.3)
+        result.clear()
+        await until(has_little)
