@@ -152,6 +152,7 @@ static int64_t push(struct aiopip_calls *calls, int32_t worker, const struct aio
         return -ENOMEM;
     call->request = *request;
     call->worker = worker;
+    call->pushed_ns = calls_now_ns();
     put(queue, call, worker);
     return call->number;
 }

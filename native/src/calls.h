@@ -17,6 +17,7 @@
 #define CALLS_H
 
 #include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "aiopip_calls.h"
@@ -55,7 +56,7 @@ struct call {
     /* The worker, before DONE. */
     struct aiopip_parcel result;
     uint32_t flags;
-    uint64_t started_ns, ended_ns;
+    uint64_t pushed_ns, started_ns, ended_ns;
     struct call_note done;
     struct call_note returned; /* before it is on the list of notes */
 
@@ -68,6 +69,14 @@ struct call {
 
 #define CALL_WORKER_SHIFT 4
 #define CALL_PLACE_SHIFT 20
+
+static inline uint64_t calls_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
 
 static inline uint64_t call_word(enum call_state state, int32_t worker)
 {
@@ -110,9 +119,10 @@ struct call_worker {
     struct call *to_tell;    /* taken from `released`, not told yet */
     _Atomic uint32_t waking; /* the number + 1 of a worker whose bit we take, until it is woken */
     int32_t event_fd;
-    uint64_t spin_ns; /* how long it looks about before it sleeps */
-    bool is_alone;    /* it never does: there is one processor */
-    bool has_worked;  /* and was not told since that it is idle */
+    uint64_t spin_ns;         /* how long it looks about before it sleeps */
+    bool is_alone;            /* it never does: there is one processor */
+    bool has_worked;          /* and was not told since that it is idle */
+    uint64_t asleep_since_ns; /* with what it has looked about before; 0: not since its last call */
 };
 
 struct aiopip_calls {

@@ -17,22 +17,13 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "calls.h"
 
 #define SPIN_FIRST_NS 10000 /* the first one, and the shortest */
-#define SPIN_MOST_NS 100000
+#define SPIN_MOST_NS 200000
 #define IDLE_NS 250000000
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static struct call_worker *worker_of(struct aiopip_calls *calls, int32_t worker)
 {
@@ -96,6 +87,7 @@ int aiopip_calls_join(aiopip_calls *calls, int32_t worker, int32_t event_fd)
         sched_getaffinity(0, sizeof processors, &processors) == 0 && CPU_COUNT(&processors) == 1;
     self->spin_ns = self->is_alone ? 0 : SPIN_FIRST_NS;
     self->has_worked = false;
+    self->asleep_since_ns = 0;
     return 0;
 }
 
@@ -164,7 +156,7 @@ static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t w
         !atomic_compare_exchange_strong(&calls->spinner, &nobody, (uint32_t)worker + 1))
         return false;
     KILL_POINT(SPIN_BEGUN);
-    while (!found && now_ns() - begun_ns < self->spin_ns) {
+    while (!found && calls_now_ns() - begun_ns < self->spin_ns) {
         for (int i = 0; i < 16; i++)
             __builtin_ia32_pause();
         found = has_something(calls, self);
@@ -176,10 +168,16 @@ static bool spin(struct aiopip_calls *calls, struct call_worker *self, int32_t w
     return found;
 }
 
-/* How long to look about the next time: longer, if that would have found what we have slept for; and
- * shorter, if it could not. */
-static void learn(struct call_worker *self, uint64_t waited_ns)
+/* How long to look about the next time: longer, if that would have found the call that we have slept for;
+ * and shorter, if it could not.  Our waking does not count: who looks about does without. */
+static void learn(struct call_worker *self, uint64_t pushed_ns)
 {
+    uint64_t since_ns = self->asleep_since_ns;
+    uint64_t waited_ns = pushed_ns > since_ns ? pushed_ns - since_ns : 0;
+
+    self->asleep_since_ns = 0;
+    if (!since_ns)
+        return;
     if (waited_ns > SPIN_MOST_NS)
         self->spin_ns = self->spin_ns > SPIN_FIRST_NS ? self->spin_ns / 2 : 0;
     else if (waited_ns > self->spin_ns)
@@ -192,12 +190,14 @@ static void learn(struct call_worker *self, uint64_t waited_ns)
 static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, int32_t worker)
 {
     uint32_t bell = atomic_load(&self->bell);
-    uint64_t begun_ns = self->is_alone ? 0 : now_ns();
+    uint64_t begun_ns = self->is_alone ? 0 : calls_now_ns();
     const struct timespec patience = {0, IDLE_NS};
     int result = 0;
 
     if (spin(calls, self, worker, begun_ns))
         return 0;
+    if (!self->asleep_since_ns)
+        self->asleep_since_ns = begun_ns;
     shared_set_bit(calls->asleep, (uint32_t)worker);
     KILL_POINT(SLEEP_SAID);
     bool something = has_something(calls, self);
@@ -210,8 +210,6 @@ static int wait_for_more(struct aiopip_calls *calls, struct call_worker *self, i
         self->has_worked = false;
         return AIOPIP_TAKE_IDLE;
     }
-    if (!self->is_alone)
-        learn(self, now_ns() - begun_ns);
     return result == -EINTR && !woken ? -EINTR : 0;
 }
 
@@ -249,8 +247,9 @@ static int take(struct aiopip_calls *calls, struct call_worker *self, int32_t wo
     if (!call)
         return 0;
     KILL_POINT(TAKE_PASSED);
-    call->started_ns = now_ns();
+    call->started_ns = calls_now_ns();
     self->has_worked = true;
+    learn(self, call->pushed_ns);
     KILL_POINT(TAKE_STARTED);
     *number = call->number;
     *request = call->request;
@@ -298,7 +297,7 @@ int aiopip_calls_finish(aiopip_calls *calls, int32_t worker, uint32_t number, ui
     call->flags = flags;
     call->done.kind = AIOPIP_NEWS_DONE;
     call->done.worker = worker;
-    call->ended_ns = now_ns();
+    call->ended_ns = calls_now_ns();
     KILL_POINT(FINISH_FILLED);
     /* Killed behind this line, it has ended all the same: its owner finds it without the note. */
     if (!atomic_compare_exchange_strong(&call->word, &taken, call_word(CALL_DONE, worker)))
