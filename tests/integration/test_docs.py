@@ -106,11 +106,12 @@ def is_like(printed: str, expected: str) -> bool:
 
 
 def run(line: str, folder: Path) -> str:
+    # The pages show a terminal, where what a program prints is not kept back.
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

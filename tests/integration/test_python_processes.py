@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 HANDLES = """
     import os, signal, threading
     def show(number, frame):
-        print(signal.Signals(number).name, flush=True)
+        # No print: it may come in the midst of the one that says that this is ready.
+        os.write(1, signal.Signals(number).name.encode() + b"\\n")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(number, show)
     print("ready", flush=True)

@@ -145,7 +145,7 @@ LOUD_ENDS = {
         """
         import faulthandler, threading
         threading.Thread(target=threading.Event().wait, daemon=True).start()
-        faulthandler.dump_traceback_later(0.001, exit=True)
+        faulthandler.dump_traceback_later(0.5, exit=True)  # behind the next line
         threading.Event().wait()
         """,
         1,
