@@ -55,7 +55,9 @@ class Imports:
             pending = encoded, waiter
             state.imports.append(pending)
             try:
-                result = await waiter
+                # asyncio refers to the future until this coroutine waits again, which it need not do
+                # before it drops the region: so the hold is taken out of the future.
+                result = (await waiter).pop()
             except BaseException:
                 if pending in state.imports:
                     state.imports.remove(pending)
@@ -82,13 +84,13 @@ class Imports:
             if result == -errno.EAGAIN:
                 state.imports.append((name, waiter))
             else:
-                waiter.set_result(result)
+                waiter.set_result([result])
 
     def finish(self, state: TaskState) -> None:
         """The task has ended, and its memory is still there: the last try."""
         self.retry(state)
         for _, waiter in state.imports:
-            waiter.set_result(-errno.ECANCELED)
+            waiter.set_result([-errno.ECANCELED])
         state.imports.clear()
 
     def _try(self, state: TaskState, name: bytes) -> Hold | int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 from contextlib import AsyncExitStack
@@ -19,6 +20,7 @@ from support import clean_root, until
 
 import aiopip
 from aiopip import _imports
+from aiopip._ffi import Hold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,6 +179,27 @@ async def test_region_of_an_ended_task_stays_readable(
         await task.wait()
     await until(lambda: root.statistics().held == 20)
     assert [value(region) for region in regions] == [4711] * 20
+
+
+async def test_dropped_region_is_let_go_of_without_another_wait(
+    root: aiopip.Root, path: Path
+) -> None:
+    def holds() -> int:
+        return sum(isinstance(thing, Hold) for thing in gc.get_objects())
+
+    async def import_and_drop() -> int:
+        region = await root.named_import(server.task, "late")
+        assert value(region) == 41
+        assert holds() == before + 1
+        del region
+        return holds()
+
+    async with serve(root, path) as server:
+        before = holds()
+        waiting = start(import_and_drop())
+        assert await pending(waiting)
+        assert await server.ask("export late") == "OK"
+        assert await waiting == before
 
 
 @pytest.mark.parametrize("name", ["", "n" * 256, "ü" * 128, "\udc80", 7])
