@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from aiopip._ffi import Peer
     from aiopip._ffi_calls import CallEvent, Calls
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
     from aiopip._results import Unread
 
 

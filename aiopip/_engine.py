@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
 
 NAME = "aiopip-worker"
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from aiopip._dispatch import Job
     from aiopip._engine import Engine
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
 
 AT_HAND = (list, range, tuple)
 """Of other iterables each item is handed in before the next is asked for: they may wait for it."""

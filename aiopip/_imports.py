@@ -55,8 +55,8 @@ class Imports:
             pending = encoded, waiter
             state.imports.append(pending)
             try:
-                # asyncio refers to the future until this coroutine waits again, which it need not do
-                # before it drops the region: so the hold is taken out of the future.
+                # asyncio refers to the future until this coroutine waits again, which it need not
+                # do before it drops the region: so the hold is taken out of the future.
                 result = (await waiter).pop()
             except BaseException:
                 if pending in state.imports:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aiopip._interpreter import Setup
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
 
 SEMAPHORES = (
     synchronize.Lock,

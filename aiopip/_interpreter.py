@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiopip._ffi import Peer
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
     from aiopip._request import StrOrBytesPath
 
 ELF = b"\x7fELF"

@@ -15,7 +15,7 @@ from aiopip._written import check_written
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
 
 
 PICKLES = (TypeError, AttributeError, PicklingError)

@@ -20,4 +20,5 @@ else:
 PickleBuffer = _pickle.PickleBuffer
 Pickler = _pickle.Pickler
 PicklingError = _pickle.PicklingError
+dumps = _pickle.dumps
 loads = _pickle.loads

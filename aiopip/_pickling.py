@@ -2,11 +2,11 @@
 
 What has memory of its own (NumPy arrays, memoryviews, Arrow's buffers, a `ref`) travels as an
 address, all else by pickle's protocol 5.  Nothing here knows of queues or processes: `dump` says
-what has to be kept where it is, and `load` asks what a view of it keeps alive.
+what has to be kept where it is; `_parcel` reads what it makes.
 
-Every worker imports this when it starts, and each call goes through it twice.  So it imports
-nothing but the C half of `pickle`, which needs a tenth of the whole, and a stream without arrays
-takes little longer than `pickle.dumps` and `pickle.loads`.
+Each call goes through it, in a worker with all but the simplest results.  So it imports nothing but
+the C half of `pickle`, which needs a tenth of the whole, and a stream without arrays takes little
+longer than `pickle.dumps`.
 
 Thread safety: any thread, and in the midst of each other (a `__reduce__` that dumps).
 """
@@ -14,54 +14,18 @@ Thread safety: any thread, and in the midst of each other (a `__reduce__` that d
 from os import path
 from sys import modules
 
+from aiopip._parcel import WORDS, Parcel
 from aiopip._reducers import BY_REFERENCE, knows, learn_numpy
-from aiopip._references import locate, memory
+from aiopip._references import locate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pickle import PickleBuffer, Pickler, PicklingError, loads
-    from typing import Any, TypeAlias
+    from pickle import PickleBuffer, Pickler, PicklingError
+    from typing import Any
 
     from aiopip._reducers import Table
-
-    Data: TypeAlias = bytes | bytearray | memoryview
 else:
-    from aiopip._pickle_core import PickleBuffer, Pickler, PicklingError, loads
-
-__all__ = [
-    "Parcel",
-    "dump",
-    "load",
-    "main_can_be_imported",
-    "memory",
-    "name_unpicklable",
-]
-
-READONLY = 1
-"""The flag of a buffer that must not be written."""
-
-_WORDS = 3
-"""What the table has of a buffer, 8 bytes each: address, size, flags."""
-
-
-class Parcel:
-    """An object as it travels.
-
-    Attributes:
-        data: the pickle stream, without the buffers.
-        table: address, size in bytes and flags of each buffer, 8 bytes each, in the order in which
-            the stream asks for them; empty when there are none.
-        keepers: an object a buffer, that keeps the memory where it is as long as it lives.
-    """
-
-    __slots__ = ("data", "keepers", "table")
-
-    def __init__(self, data: bytes, table: bytes, keepers: "list[PickleBuffer]") -> None:
-        """Take what `dump` has made."""
-        self.data = data
-        self.table = table
-        self.keepers = keepers
+    from aiopip._pickle_core import Pickler, PicklingError
 
 
 class Sink(list[bytes]):
@@ -91,39 +55,6 @@ def dump(obj: object, table: "Table" = BY_REFERENCE) -> Parcel:
     lent: list[PickleBuffer] = []
     data = write(obj, table, lent)
     return Parcel(data, _describe(lent) if lent else b"", lent)
-
-
-def load(data: "Data", table: "Data", keeper_of: "Callable[[int, int, int], object]") -> "Any":
-    """Make the object of a parcel.
-
-    Args:
-        data: the stream; it is not used behind the call.
-        table: where its buffers are; likewise.
-        keeper_of: called with the index, the address and the size of each buffer, in order; what it
-            returns lives as long as the object, or any view of it, refers to that memory.
-
-    Raises:
-        Exception: what pickle or `keeper_of` raised.
-    """
-    try:
-        if not table:
-            return loads(data)
-        facts = memoryview(table).cast("Q").tolist()
-        return loads(
-            data,
-            buffers=[
-                memory(
-                    facts[at],
-                    facts[at + 1],
-                    bool(facts[at + 2] & READONLY),
-                    keeper_of(at // _WORDS, facts[at], facts[at + 1]),
-                )
-                for at in range(0, len(facts), _WORDS)
-            ],
-        )
-    finally:
-        # The traceback of an error that somebody keeps refers to this frame.
-        del data, table
 
 
 def write(obj: object, table: "Table", lent: "list[PickleBuffer] | None") -> bytes:
@@ -162,12 +93,12 @@ def write(obj: object, table: "Table", lent: "list[PickleBuffer] | None") -> byt
 
 def _describe(lent: "list[PickleBuffer]") -> bytes:
     """The table of buffers."""
-    table = bytearray(8 * _WORDS * len(lent))
+    table = bytearray(8 * WORDS * len(lent))
     words = memoryview(table).cast("Q")
     at = 0
     for buffer in lent:
         words[at], words[at + 1], words[at + 2] = locate(buffer)
-        at += _WORDS
+        at += WORDS
     return bytes(table)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiopip._dispatch import Outcome
     from aiopip._interpreters import Workplace
     from aiopip._loop import Future
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
 
 T = TypeVar("T")
 

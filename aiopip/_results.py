@@ -18,7 +18,8 @@ from _pickle import loads
 from typing import TYPE_CHECKING, Any
 
 from aiopip._ffi_calls import FAILED, LENDS, bytes_at
-from aiopip._pickling import READONLY, memory
+from aiopip._parcel import READONLY
+from aiopip._references import memory
 from aiopip._remote_errors import unpack_error
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from aiopip._ffi import Hold, Peer
     from aiopip._ffi_calls import CallEvent, Calls
-    from aiopip._pickling import Parcel
+    from aiopip._parcel import Parcel
 
 
 TABLE = struct.Struct("=QQQ")

@@ -10,15 +10,20 @@ from _weakref import ref
 from posix import _exit, getpid
 
 from aiopip._calls import CALL, FAILED, KEEPS, LENDS, RELEASED, STOP
-from aiopip._pickling import dump, load
+from aiopip._parcel import Parcel, load
 from aiopip._worker import leave, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pickle import dumps
     from typing import Any
 
     from aiopip._calls import Source
-    from aiopip._pickling import Parcel
+else:
+    from aiopip._pickle_core import dumps
+
+_SIMPLE = frozenset({type(None), bool, int, float})
+"""Of results of these types nothing can go by reference, nor fail to be pickled."""
 
 
 class _Loan:
@@ -88,7 +93,7 @@ class Worker:
             self._lent[number] = parcel
         return bool(flags & FAILED)
 
-    def _call(self, data: memoryview, table: memoryview, loan: _Loan) -> "tuple[int, Parcel]":
+    def _call(self, data: memoryview, table: memoryview, loan: _Loan) -> tuple[int, Parcel]:
         try:
             function, args, kwargs = load(data, table, lambda *_: loan)
             value = function(*args, **kwargs)
@@ -97,7 +102,7 @@ class Worker:
                 leave(status_of(error.code))
             return FAILED, failure(error)
         try:
-            return 0, dump(value)
+            return 0, _dump(value)
         except Exception as error:  # noqa: BLE001  what an object's own reduction raises
             return FAILED, _unpicklable_result(function, value, error)
 
@@ -107,14 +112,27 @@ class Worker:
             self._source.give_back(number)
 
 
-def failure(error: BaseException) -> "Parcel":
+def _dump(value: object) -> Parcel:
+    """Pickle a result.
+
+    What all others take is imported for the first of them: two thirds of what serving takes, and
+    many workers only ever return nothing, or a number.
+    """
+    if type(value) in _SIMPLE:
+        return Parcel(dumps(value, 5), b"", [])
+    from aiopip._pickling import dump
+
+    return dump(value)
+
+
+def failure(error: BaseException) -> Parcel:
     """An exception as what the caller is to raise."""
     from aiopip._remote_errors import pack_error
 
-    return dump(pack_error(error))
+    return _dump(pack_error(error))
 
 
-def _unpicklable_result(function: "Any", value: object, error: Exception) -> "Parcel":
+def _unpicklable_result(function: "Any", value: object, error: Exception) -> Parcel:
     from aiopip._remote_errors import pack_unpicklable_result
 
-    return dump(pack_unpicklable_result(function, value, error))
+    return _dump(pack_unpicklable_result(function, value, error))

@@ -70,7 +70,7 @@ def prepare(setup: memoryview) -> None:
 
         import_main(*main_module)
     if initializer is not None:
-        from aiopip._pickling import load
+        from aiopip._parcel import load
 
         data, table = initializer
         function, args = load(data, table, lambda *_: None)

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 
 #include "aiopip_calls.h"
+#include "peer.h"
 
 #ifndef PyBUF_READ
 #define PyBUF_READ 0x100 /* which the headers of 3.10 forget */
@@ -45,25 +46,27 @@ static PyObject *failed(int error, const char *doing)
 static bool keep_memories(uintptr_t address, int32_t pipid, uint64_t generation)
 {
     struct aiopip_array nothing = {0};
-    aiopip_hold *hold;
-    aiopip_peer *peer;
-    uint32_t version;
+    struct import import = {.origin = -1};
+    uint32_t version, owner;
     uint64_t export;
+    int error;
 
-    int result = aiopip_join(&peer, &version);
-    if (result < 0)
-        return failed(result, "joining the root failed") != NULL;
-    result = aiopip_export(peer, EXPORT_NAME, sizeof EXPORT_NAME - 1, &nothing, &export);
-    if (result < 0)
-        return failed(result, "exporting failed") != NULL;
+    struct aiopip_peer *self = peer_of_task(&error, &version);
+    if (!self)
+        return failed(error, "joining the root failed") != NULL;
+    error = peer_export(self, EXPORT_NAME, sizeof EXPORT_NAME - 1, &nothing, &export);
+    if (error < 0)
+        return failed(error, "exporting failed") != NULL;
     if (pipid == AIOPIP_PIPID_ROOT)
         return true; /* whose memory stays */
-    result = aiopip_hold_memory(peer, address, 0, &hold);
-    if (result < 0)
-        return failed(result, "holding the owner's memory failed") != NULL;
+    int64_t hold = peer_hold_owner(self, address, 1, &owner, &import.generation);
+    if (hold < 0)
+        return failed((int)hold, "holding the owner's memory failed") != NULL;
+    import.hold = (uint32_t)hold;
+    peer_settle(self, &import);
     /* It may have been killed meanwhile, and the memory there may be another's by now: one that runs
      * the same program may have its own queue at the same place. */
-    if (aiopip_generation(peer, pipid) != (int64_t)generation)
+    if (import.generation != generation)
         return failed(-ECANCELED, "the owner of the pool has ended") != NULL;
     return true;
 }

@@ -8,7 +8,9 @@ import numpy as np
 
 import aiopip
 from aiopip._arrays import describe
-from aiopip._pickling import dump, load, memory
+from aiopip._parcel import load
+from aiopip._pickling import dump
+from aiopip._references import memory
 
 GAPS = np.dtype({"names": ["a", "b"], "formats": ["<u2", ">f8"], "offsets": [2, 8], "itemsize": 24})
 """A type with gaps, one of them at the end."""

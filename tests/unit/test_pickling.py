@@ -16,8 +16,10 @@ from unit.parcels import GAPS, Keeper, Point, address, address_of, region_of, se
 
 from aiopip._arrays import describe
 from aiopip._copying import copy
-from aiopip._pickling import dump, load, memory
+from aiopip._parcel import load
+from aiopip._pickling import dump
 from aiopip._ref import ref
+from aiopip._references import memory
 
 if TYPE_CHECKING:
     from pathlib import Path

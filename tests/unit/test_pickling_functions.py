@@ -20,7 +20,8 @@ import aiopip
 from aiopip import _reducers
 from aiopip._copying import copy
 from aiopip._errors import NotPicklableError
-from aiopip._pickling import Parcel, dump, load, main_can_be_imported, name_unpicklable
+from aiopip._parcel import Parcel, load
+from aiopip._pickling import dump, main_can_be_imported, name_unpicklable
 from aiopip._ref import ref
 
 PACKAGE = Path(aiopip.__file__).parent
@@ -201,7 +202,8 @@ def run(code: str, *, as_file: Path | None = None, package: bool = False) -> str
 
 MAIN = """
     import sys
-    from aiopip._pickling import dump, load, main_can_be_imported
+    from aiopip._parcel import load
+    from aiopip._pickling import dump, main_can_be_imported
     class Point:
         def __init__(self, x):
             self.x = x
@@ -270,7 +272,8 @@ def test_nothing_heavy_is_imported() -> None:
         package.__path__ = [{str(PACKAGE)!r}]
         sys.modules["aiopip"] = package
         before = set(sys.modules)
-        from aiopip._pickling import dump, load
+        from aiopip._parcel import load
+        from aiopip._pickling import dump
         parcel = dump((len, [1, 2.0, "x"], {{"y": memoryview(bytearray(3))[::2]}}))
         load(parcel.data, parcel.table, lambda *_: None)
         print(*sorted(set(sys.modules) - before))
@@ -284,7 +287,8 @@ def test_nothing_heavy_is_imported() -> None:
 
 def test_numpy_that_comes_later_is_learned() -> None:
     code = """
-        from aiopip._pickling import dump, load
+        from aiopip._parcel import load
+        from aiopip._pickling import dump
         dump(1)
         import numpy
         made = numpy.arange(3)

@@ -17,7 +17,8 @@ from unit.parcels import GAPS, address, address_of, region_of, sent, view_of
 import aiopip
 from aiopip._arrays import describe
 from aiopip._copying import copy
-from aiopip._pickling import dump, load
+from aiopip._parcel import load
+from aiopip._pickling import dump
 from aiopip._ref import ref
 from aiopip._written import check_written
 
