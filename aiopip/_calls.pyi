@@ -1,16 +1,12 @@
-# A worker's side of a pool's queue: native/python/calls.c.  `native/include/aiopip_calls.h` has
-# more of each call.  _worker.py and _serving.py alone import this.
+# A worker's side of a pool's queue: native/python.  `native/include/aiopip_calls.h` has more of it.
+# _worker.py alone imports this.
+from collections.abc import Callable
+from types import ModuleType
+from typing import overload
+
 from typing_extensions import Self
 
-CALL: int
-RELEASED: int
-STOP: int
-
-FAILED: int
-LENDS: int
-KEEPS: int
-
-# Where a worker has its calls from.  One thread takes and finishes, any thread gives back.
+# Where a worker has its calls from.
 class Source:
     # Become a worker of the queue at an address, whose owner is a task of a PiP ID and generation,
     # or the root.  From then on all of the owner's memory is held, if it is a task's, and ours when
@@ -20,19 +16,19 @@ class Source:
         cls, address: int, worker: int, event_fd: int, owner: tuple[int, int], /
     ) -> Self: ...
 
-    # CALL, RELEASED or STOP; of which number; a call's stream and table.  Blocks; the handlers of
-    # signals run meanwhile.  The views are of the owner's memory, which nothing keeps when the call
-    # has ended; with RELEASED and STOP there are none.
-    def take(self) -> tuple[int, int, memoryview, memoryview]: ...
+    # Calls may come; or why they may not, a parcel, whose data and table have to stay where they
+    # are until the owner has seen it.
+    @overload
+    def ready(self) -> None: ...
+    @overload
+    def ready(self, data: bytes, table: bytes, /) -> None: ...
 
-    # Both have to stay where they are until the owner has seen it.
-    def ready(self, flags: int, data: bytes, table: bytes, /) -> None: ...
-
-    # Whether both have to stay where they are until RELEASED.
-    def finish(self, number: int, flags: int, data: bytes, table: bytes, /) -> bool: ...
-
-    # Nothing here refers to a call's arguments any more.
-    def give_back(self, number: int, /) -> None: ...
+    # Run calls until the owner says that it is enough, or the limit is reached: the exit status.
+    # The limit is 0 for any number of calls, and -1 for one which is a program: that may end by
+    # SystemExit, and when it has raised something else the status is 1.  What calls raise is handed
+    # over; what the handlers of signals raise, while there is no call, is raised here.  With what
+    # `import_pickle` raises all calls fail.
+    def serve(self, limit: int, import_pickle: Callable[[], ModuleType], /) -> int: ...
 
 # Bytes of the owner's, read only; nothing keeps them.
 def memory_at(address: int, size_bytes: int, /) -> memoryview: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _pickle import PickleBuffer, loads
 from typing import TYPE_CHECKING
 
 from aiopip._pickling import write
@@ -9,12 +10,9 @@ from aiopip._reducers import Table, as_array, has_cast, restore_view
 from aiopip._ref import ref
 
 if TYPE_CHECKING:
-    from pickle import PickleBuffer, loads
     from typing import Any
 
     from aiopip._reducers import Reduced
-else:
-    from aiopip._pickle_core import PickleBuffer, loads
 
 _IN_BAND_BYTES = 1 << 16
 """What an `aiopip.copy` is pickled to travels as an address itself from this size on."""

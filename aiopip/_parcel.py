@@ -4,15 +4,15 @@ Every worker imports this when it starts, so what views of memory need is import
 some.
 """
 
+from _pickle import loads
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _pickle import PickleBuffer
     from collections.abc import Callable
-    from pickle import PickleBuffer, loads
     from typing import Any, TypeAlias
 
     Data: TypeAlias = bytes | bytearray | memoryview
-else:
-    from aiopip._pickle_core import loads
 
 READONLY = 1
 """The flag of a buffer that must not be written."""

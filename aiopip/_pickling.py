@@ -11,6 +11,7 @@ longer than `pickle.dumps`.
 Thread safety: any thread, and in the midst of each other (a `__reduce__` that dumps).
 """
 
+from _pickle import Pickler, PicklingError
 from os import path
 from sys import modules
 
@@ -20,12 +21,10 @@ from aiopip._references import locate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pickle import PickleBuffer, Pickler, PicklingError
+    from _pickle import PickleBuffer
     from typing import Any
 
     from aiopip._reducers import Table
-else:
-    from aiopip._pickle_core import Pickler, PicklingError
 
 
 class Sink(list[bytes]):

@@ -10,6 +10,7 @@ array before.
 """
 
 import copyreg
+from _pickle import PickleBuffer, PicklingError
 from sys import modules
 
 from aiopip._references import address_of, memory
@@ -17,13 +18,9 @@ from aiopip._references import address_of, memory
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pickle import PickleBuffer, PicklingError
     from typing import Any, TypeAlias
 
     Reduced: TypeAlias = tuple[Any, ...]
-else:
-    from aiopip._pickle_core import PickleBuffer, PicklingError
-
 _CASTS = "?bBhHiIlLqQnNfdcP"
 """The formats that memoryview.cast() takes, alone or behind an '@'."""
 

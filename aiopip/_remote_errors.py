@@ -13,7 +13,6 @@ from aiopip._main_module import NAME as MP_MAIN
 from aiopip._pickling import write
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import TypeAlias
 
 
@@ -54,9 +53,18 @@ PackedError: TypeAlias = "tuple[bytes | None, str, str, str]"
 its traceback, which are there also where the exception itself cannot be made."""
 
 
-def pack_error(error: BaseException) -> PackedError:
-    """An exception as it travels; what its traceback refers to is let go."""
-    text = "".join(traceback.format_exception(type(error), error, _own(error)))
+def pack_error(error: BaseException, own: int) -> PackedError:
+    """An exception as it travels; what its traceback refers to is let go.
+
+    Args:
+        error: the exception.
+        own: how many lines of the traceback are the worker's own, and are left out if there are
+            others behind them.
+    """
+    shown = error.__traceback__
+    for _ in range(own):
+        shown = shown and (shown.tb_next or shown)
+    text = "".join(traceback.format_exception(type(error), error, shown))
     _let_go(error)
     return _travelling(error), _type_name(error), _text_of(error), text
 
@@ -101,12 +109,6 @@ def as_exception(error: BaseException) -> BaseException:
     remote = RemoteError(_type_name(error), _text_of(error))
     remote.__cause__ = error.__cause__
     return remote
-
-
-def _own(error: BaseException) -> TracebackType | None:
-    """The traceback from the called function on, without the lines of the worker's own."""
-    traceback = error.__traceback__
-    return traceback if traceback is None or traceback.tb_next is None else traceback.tb_next
 
 
 def _let_go(error: BaseException) -> None:

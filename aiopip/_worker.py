@@ -1,19 +1,16 @@
 """What an interpreter runs that is a worker of a pool, or a task of one function.
 
 It is started as `python -c "...; from aiopip._worker import main; main(...)"`, many at once, so all
-on the way to `ready` imports next to nothing: what a call needs, first of all `pickle`, is imported
-while the owner is told.
+on the way to the first call imports next to nothing, and that to `ready` not even `pickle`.
 """
 
 import sys
 
-from aiopip._calls import CALL, FAILED, STOP, Source, memory_at
+from aiopip._calls import Source, memory_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from aiopip._serving import Worker
 
 
 def main(
@@ -31,7 +28,7 @@ def main(
         worker: which worker of it this is.
         event_fd: the owner's eventfd.
         setup: address and size of `_interpreter.Setup.data`: what to do before the first call.
-        limit: how many calls to run; see `_serving.Worker`.
+        limit: how many calls to run; see `Source.serve`.
         owner: PiP ID and generation of the owner; see `Source`.
     """
     from _signal import SIGINT, signal  # type: ignore[import-not-found]
@@ -45,15 +42,17 @@ def main(
     except BaseException as error:  # noqa: BLE001  told to who has started it
         from aiopip._serving import failure
 
-        parcel = failure(error)
-        source.ready(FAILED, parcel.data, parcel.table)
+        parcel = failure(error, own=1)
+        source.ready(parcel.data, parcel.table)
     else:
-        source.ready(0, b"", b"")
-        server = _make_worker(source, limit)
-        status = server.run()
-    # Here `server` lives on, and so do the results that it has lent, to the end of the process:
+        source.ready()
+        try:
+            status = source.serve(limit, import_pickle)
+        except SystemExit as end:
+            status = _status_of(end.code)
+    # Here `source` lives on, and so do the results that it has lent, to the end of the process:
     # freed, their memory would be unmapped under the views of the owner.
-    leave(status)
+    _leave(status)
 
 
 def prepare(setup: memoryview) -> None:
@@ -70,6 +69,7 @@ def prepare(setup: memoryview) -> None:
 
         import_main(*main_module)
     if initializer is not None:
+        import_pickle()
         from aiopip._parcel import load
 
         data, table = initializer
@@ -77,40 +77,24 @@ def prepare(setup: memoryview) -> None:
         function(*args)
 
 
-def _make_worker(source: Source, limit: int) -> "Worker | Refusal":
-    try:
-        from aiopip._serving import Worker
-    except BaseException as error:  # noqa: BLE001  told to who calls
-        return Refusal(source, error)
-    return Worker(source, limit)
+def import_pickle() -> "Any":
+    """The C half of `pickle`, without the modules that it imports and does not use.
 
-
-class Refusal:
-    """A worker that fails all calls, since what serves them cannot be imported.
-
-    It ends when it is told to: were it to end by itself, another one would take its place.
+    Of `functools` it wants `partial`, which is C's, and gets with it `collections`, `operator` and
+    `reprlib`: a fifth of an interpreter's start, while eight of them start.
     """
+    import _functools  # type: ignore[import-not-found]
 
-    def __init__(self, source: Source, error: BaseException) -> None:
-        """Take why; its traceback goes to stderr."""
-        sys.excepthook(type(error), error, error.__traceback__)
-        text = str(error).replace("\\", "\\u005c").replace("\n", "\\u000a")
-        packed = type(error).__name__.encode(), text.encode("raw_unicode_escape")
-        self._source = source
-        # A `_remote_errors.PackedError`, as pickle would write it by its oldest protocol.
-        self._result = b"(NV%b\nV%b\nVsee the worker's stderr\nt." % packed
-
-    def run(self) -> int:
-        """Fail calls to the end; the exit status."""
-        while True:
-            taken, number, *_ = self._source.take()
-            if taken == CALL:
-                self._source.finish(number, FAILED, self._result, b"")
-            elif taken == STOP:
-                return 1
+    is_there = sys.modules.setdefault("functools", _functools) is not _functools
+    try:
+        import _pickle
+    finally:
+        if not is_there:
+            del sys.modules["functools"]
+    return _pickle
 
 
-def leave(status: int) -> None:
+def _leave(status: int) -> None:
     """End the process, without the interpreter's own end: it would free memory that others see."""
     import atexit
     import os
@@ -125,7 +109,7 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
-def status_of(code: object) -> int:
+def _status_of(code: object) -> int:
     """The exit status of a program that raises SystemExit."""
     if code is None or isinstance(code, int):
         return (code or 0) & 0xFF

@@ -31,7 +31,7 @@ def run_chunk(function: Callable[..., Any], *columns: Sequence[Any]) -> tuple[li
         return results, None
     from aiopip._remote_errors import pack_error
 
-    return results, pack_error(error)
+    return results, pack_error(error, own=1)
 
 
 def unpack_chunk(value: tuple[list[Any], Any]) -> tuple[list[Any], BaseException | None]:

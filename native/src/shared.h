@@ -121,8 +121,8 @@ struct hold_entry {
 #define SHARED_PEER_SHIFT (SHARED_INDEX_BITS + SHARED_VERSION_BITS)
 
 /* Entries that are added and never moved: chunk n has FIRST << n of them. */
-#define SHARED_CHUNKS 14
-#define SHARED_CHUNK_FIRST 64
+#define SHARED_CHUNKS 16
+#define SHARED_CHUNK_FIRST 16
 
 /* The lock is for the threads of the owner alone; others read without it. */
 struct table {
@@ -272,10 +272,10 @@ struct task_block {
     const char *failed_option; /* task: before it reports AIOPIP_FAILED_OPTIONS */
     int32_t failed_part;       /* task: likewise; -1: the option has no parts */
     _Atomic uint32_t gate;     /* futex; root: 1 when a task that shall be stopped may go on */
-    struct outside outside[SHARED_OUTSIDE];
     _Atomic uint32_t lends; /* task: 1: the kernel may read from its pages when it has ended */
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct sharing sharing;
+    struct outside outside[SHARED_OUTSIDE]; /* last: few tasks have any, and it is a page */
 };
 
 #define SHARED_BLOCK_BYTES ((sizeof(struct task_block) + ARCH_PAGE - 1) & -ARCH_PAGE)

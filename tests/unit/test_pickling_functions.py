@@ -267,7 +267,7 @@ def test_ipython_s_own_script_is_no_main(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_nothing_heavy_is_imported() -> None:
     code = f"""
-        import sys, types
+        import functools, sys, types
         package = types.ModuleType("aiopip")
         package.__path__ = [{str(PACKAGE)!r}]
         sys.modules["aiopip"] = package
@@ -279,7 +279,7 @@ def test_nothing_heavy_is_imported() -> None:
         print(*sorted(set(sys.modules) - before))
     """
     imported = set(run(code).split())
-    ours = {"_pickle_core", "_pickling", "_reducers", "_references", "_native", "_native.lib"}
+    ours = {"_parcel", "_pickling", "_reducers", "_references", "_native", "_native.lib"}
     # _native is for memory that is referred to.  _pickle imports the names of Python 2's modules.
     pickle_s = {"_pickle", "_compat_pickle", "copyreg", "_functools", "__future__", "_cffi_backend"}
     assert imported - pickle_s == {f"aiopip.{name}" for name in ours}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import aiopip
-from aiopip import _calls, _ffi
+from aiopip import _ffi
 from aiopip._native import ffi, lib
 from aiopip._options import Given
 from aiopip._records import Failure
@@ -62,14 +62,7 @@ def users(extension: str) -> set[str]:
 
 def test_few_modules_import_the_extensions() -> None:
     assert users("aiopip._native") == {"_ffi", "_ffi_calls", "_decode", "_references"}
-    assert users("aiopip._calls") == {"_serving", "_worker"}
-
-
-def test_calls_has_the_numbers_of_the_header() -> None:
-    for name in ("CALL", "RELEASED", "STOP"):
-        assert getattr(_calls, name) == getattr(lib, f"AIOPIP_TAKE_{name}")
-    for name in ("FAILED", "LENDS", "KEEPS"):
-        assert getattr(_calls, name) == getattr(lib, f"AIOPIP_RESULT_{name}")
+    assert users("aiopip._calls") == {"_worker"}
 
 
 def test_failures_are_those_of_the_header() -> None:
