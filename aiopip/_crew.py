@@ -271,7 +271,7 @@ class Crew:
         seat.number, seat.process, seat.ready, seat.doomed = number, None, False, False
         self._by_number[number] = seat
         try:
-            program, args = command(self._arguments(number))
+            program, args = command(self._arguments(number), self._plan.setup)
             seat.stderr, theirs = os.pipe2(os.O_CLOEXEC)
         except Exception as error:  # noqa: BLE001  told to who waits for the pool
             self._not_started(seat, error)

@@ -22,16 +22,20 @@ if TYPE_CHECKING:
     from aiopip._request import StrOrBytesPath
 
 ELF = b"\x7fELF"
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+"""Where this package is."""
 
 
 class Setup(NamedTuple):
     """What a worker does before its first call, to be kept as long as one may be started.
 
     Attributes:
-        data: what the worker reads: the arguments of `aiopip._worker.prepare`.
+        path: the sys.path that is in `data`.
+        data: what the worker reads: see `aiopip._worker.prepare`.
         initializer: the memory to which that points in turn.
     """
 
+    path: list[str]
     data: bytes
     initializer: Parcel | None
 
@@ -54,21 +58,31 @@ def make_setup(
     authkey = None if process is None else bytes(process.current_process().authkey)
     main = describe_main() if main_can_be_imported() else None
     begin = packed and (packed.data, packed.table)
-    setup: Any = [str(one) for one in sys.argv], main, authkey, begin
+    path = _path()
+    setup: Any = path, [str(one) for one in sys.argv], main, authkey, begin
     # Not pickled: a worker that has no initializer does without `pickle` so far.
-    return Setup(marshal.dumps(setup), packed)
+    return Setup(path, marshal.dumps(setup), packed)
 
 
-def command(worker: str) -> tuple[str, list[str]]:
+def command(worker: str, setup: Setup) -> tuple[str, list[str]]:
     """A program and its arguments: this interpreter, as a worker.
 
     Args:
         worker: arguments of `aiopip._worker.main`, as they stand in a program.
+        setup: what it does first.
     """
-    # Before the first import: aiopip may have been found by what was put into sys.path since.
-    path = [folder or os.getcwd() for folder in sys.path]  # noqa: PTH109  as the path has it
-    code = f"import sys;sys.path[:]={path!a};from aiopip._worker import main;main({worker})"
+    path = _path()
+    if path != setup.path:
+        worker = f"{worker},{path!a}"
+    # aiopip may have been found by what was put into sys.path since, and is so at once.
+    begin = f"import sys;sys.path.insert(0,{FOLDER!a})"
+    code = f"{begin};from aiopip._worker import main;main({worker})"
     return interpreter(), [*flags(), "-X", "aiopip_worker", "-c", code]
+
+
+def _path() -> list[str]:
+    """The sys.path of this process, in any folder."""
+    return [str(folder) or os.getcwd() for folder in sys.path]  # noqa: PTH109  as the path has it
 
 
 def where(setup: Setup) -> str:
@@ -85,9 +99,8 @@ def module_command(
     module: str, argv: tuple[StrOrBytesPath, ...]
 ) -> tuple[str, list[StrOrBytesPath]]:
     """The same for `python -m module argv`, with this program's sys.path."""
-    path = [folder or os.getcwd() for folder in sys.path]  # noqa: PTH109
     code = (
-        f"import sys;sys.path[:]={path!a};import runpy;"
+        f"import sys;sys.path[:]={_path()!a};import runpy;"
         f"runpy.run_module({module!r},run_name='__main__',alter_sys=True)"
     )
     return interpreter(), [*flags(), "-c", code, *argv]

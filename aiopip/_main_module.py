@@ -1,6 +1,4 @@
-"""What workers have of the program that owns a pool, as multiprocessing's spawn has it.
-
-Its main module, and multiprocessing's authentication key.
+"""The main module of the program that owns a pool in its workers, as multiprocessing has it.
 
 What the program's own file defines is named by `__main__`, which in a worker is another program.
 So the file is run there once more, under the name `__mp_main__`, by which it can tell:
@@ -102,52 +100,3 @@ def _run_script(main: "Any", path: str) -> None:
     main.__dict__.update(__file__=path, __cached__=None, __package__="")
     sys.modules[NAME] = main
     exec(code, main.__dict__)
-
-
-class AuthKey:
-    """A finder ahead of all others, that waits for multiprocessing to be imported, and then leaves.
-
-    A process has the authentication key of the one that has spawned it.  Importing multiprocessing
-    to tell it takes as long as the whole start of an interpreter, and most workers need it not.
-    """
-
-    MODULE = "multiprocessing.process"
-
-    def __init__(self, key: bytes) -> None:
-        """Take the key."""
-        self._key = key
-        self._loader: Any = None
-
-    def install(self) -> None:
-        """Begin to wait, if multiprocessing has not been imported yet."""
-        if self.MODULE in sys.modules:
-            self._tell()
-        else:
-            sys.meta_path.insert(0, self)
-
-    def find_spec(self, name: str, path: "Any", target: "Any" = None) -> "Any":
-        """The spec of that module, with this object for its loader; of no other one."""
-        if name != self.MODULE:
-            return None
-        for finder in sys.meta_path:
-            find = None if finder is self else getattr(finder, "find_spec", None)
-            spec = find and find(name, path, target)
-            if spec is not None:
-                self._loader, spec.loader = spec.loader, self
-                return spec
-        return None
-
-    def create_module(self, spec: "Any") -> "Any":
-        """What the module's own loader makes."""
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: "Any") -> None:
-        """Run the module as if this were not here, and tell it the key."""
-        module.__loader__ = module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        self._tell()
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-
-    def _tell(self) -> None:
-        sys.modules[self.MODULE].current_process().authkey = self._key

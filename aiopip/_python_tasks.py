@@ -210,7 +210,7 @@ class PythonTasks:
         result: Result[T] = Result(self._loop)
         job = Job(parcel, result.settle, number, copy_context())
         try:
-            line = command(self.arguments(number))
+            line = command(self.arguments(number), self._setup)
             self._dispatcher.submit(job)
         except BaseException:
             self.bury(number, ClosedError)

@@ -20,6 +20,7 @@ def main(
     setup: tuple[int, int],
     limit: int,
     owner: tuple[int, int],
+    path: list[str] | None = None,
 ) -> None:
     """Be a worker, to the end of the process.
 
@@ -30,6 +31,7 @@ def main(
         setup: address and size of `_interpreter.Setup.data`: what to do before the first call.
         limit: how many calls to run; see `Source.serve`.
         owner: PiP ID and generation of the owner; see `Source`.
+        path: sys.path, if it is no longer that of `setup`.
     """
     from _signal import SIGINT, signal  # type: ignore[import-not-found]
 
@@ -38,7 +40,7 @@ def main(
     source = Source(address, worker, event_fd, owner)
     status = 1
     try:
-        prepare(memory_at(*setup))
+        prepare(memory_at(*setup), path)
     except BaseException as error:  # noqa: BLE001  told to who has started it
         from aiopip._serving import failure
 
@@ -55,14 +57,14 @@ def main(
     _leave(status)
 
 
-def prepare(setup: memoryview) -> None:
+def prepare(setup: memoryview, path: list[str] | None) -> None:
     """Become what a process is that multiprocessing has spawned, and run the initializer."""
     import marshal
 
-    sys.argv, main_module, authkey, initializer = marshal.loads(setup)
+    sys.path[:], sys.argv, main_module, authkey, initializer = marshal.loads(setup)
+    if path is not None:
+        sys.path[:] = path
     if authkey is not None:
-        from aiopip._main_module import AuthKey
-
         AuthKey(authkey).install()
     if main_module is not None:
         from aiopip._main_module import import_main
@@ -75,6 +77,36 @@ def prepare(setup: memoryview) -> None:
         data, table = initializer
         function, args = load(data, table, lambda *_: None)
         function(*args)
+
+
+class AuthKey:
+    """A finder ahead of all others, until multiprocessing is imported and told the key.
+
+    To import it for that takes as long as an interpreter's start, and most workers need it not.
+    """
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        """Take the key."""
+        self._key = key
+
+    def install(self) -> None:
+        """Tell multiprocessing, or wait for it to be imported."""
+        if "multiprocessing.process" not in sys.modules:
+            sys.meta_path.insert(0, self)
+            return
+        from aiopip._auth_key import tell
+
+        tell(self._key)
+
+    def find_spec(self, name: str, path: "Any", target: "Any" = None) -> "Any":
+        """Where that is, and nothing else."""
+        if name != "multiprocessing.process":
+            return None
+        from aiopip._auth_key import find
+
+        return find(self, self._key, path, target)
 
 
 def import_pickle() -> "Any":

@@ -138,14 +138,15 @@ def check_seccomp(facts: Facts) -> Finding | None:
 
 
 def check_mdwe(facts: Facts) -> Finding | None:
-    """PR_SET_MDWE, which forbids to patch libc's text in tasks."""
+    """PR_SET_MDWE, which forbids to write to libc's text in tasks."""
     if not facts.calls:
         return None
     if facts.mdwe == 0:
         return Finding("PR_SET_MDWE", "not set")
     advice = (
-        "libc cannot be patched in tasks, so what they map stays mapped until the root ends; start "
-        "the root without it (systemd: MemoryDenyWriteExecute=no)."
+        "a libc other than the root's cannot be patched in tasks, so what such a task maps stays "
+        "mapped until the root ends; start the root without it (systemd: "
+        "MemoryDenyWriteExecute=no)."
     )
     return Finding("PR_SET_MDWE", "set", LIMITED, advice)
 

@@ -308,7 +308,20 @@ static int serve_call(struct server *server, uint32_t number, const struct aiopi
 
 /* ---- All of them ------------------------------------------------------------------------------ */
 
-/* Wait for something to do: enum aiopip_take; or -1, a signal's handler has raised something. */
+/* No call has come for a while: what the importer has listed of folders goes, it can look again, and what
+ * malloc has kept of what calls have freed goes back to the system. */
+static void give_back(void)
+{
+    PyObject *listed = PySys_GetObject("path_importer_cache");
+
+    if (listed && PyDict_CheckExact(listed))
+        PyDict_Clear(listed);
+    PyThreadState *state = PyEval_SaveThread();
+    malloc_trim(0);
+    PyEval_RestoreThread(state);
+}
+
+/* Wait for something to do: enum aiopip_take; or -1, and a signal's handler has raised something. */
 static int wait_for(struct source *source, uint32_t *number, struct aiopip_parcel *request)
 {
     int taken;
@@ -318,14 +331,14 @@ static int wait_for(struct source *source, uint32_t *number, struct aiopip_parce
             return -1;
         PyThreadState *state = PyEval_SaveThread();
         taken = aiopip_calls_take(source->calls, source->worker, number, request);
-        /* What calls have freed, and malloc has kept, goes back to the system. */
-        if (taken == AIOPIP_TAKE_IDLE)
-            malloc_trim(0);
         PyEval_RestoreThread(state);
+        if (taken == AIOPIP_TAKE_IDLE)
+            give_back();
     } while (taken == -EINTR || taken == AIOPIP_TAKE_IDLE);
-    if (taken < 0)
-        source_failed(taken, "waiting for a call failed");
-    return taken < 0 ? -1 : taken;
+    if (taken >= 0)
+        return taken;
+    source_failed(taken, "waiting for a call failed");
+    return -1;
 }
 
 static int forget_lent(struct source *source, uint32_t number)

@@ -167,6 +167,18 @@ static inline void arch_write_jump(uint8_t *at, uintptr_t target)
     at[11] = 0xe0;
 }
 
+/* A jump to where a word says: jmp *word(%rip).  `word` is where that is, from here. */
+#define ARCH_JUMP_THROUGH_BYTES 6
+static inline void arch_write_jump_through(uint8_t *at, int64_t word)
+{
+    uint32_t displacement = (uint32_t)(word - ARCH_JUMP_THROUGH_BYTES);
+
+    at[0] = 0xff;
+    at[1] = 0x25;
+    for (int i = 0; i < 4; i++)
+        at[2 + i] = (uint8_t)(displacement >> (8 * i));
+}
+
 /* The stub behind patched mmap calls of ld.so, in arch_x86_64.S; see image.c. */
 extern const char arch_loader_mmap[] __attribute__((visibility("hidden")));
 

@@ -179,7 +179,7 @@ static int make_core(const struct aiopip_options *options, struct core **out)
     pthread_condattr_destroy(&monotonic);
     core->pid = getpid();
     core->self_pidfd = core->reaper_socket = core->control_socket = core->epoll = -1;
-    core->reaper_self_pidfd = core->preload_fd = core->maps = -1;
+    core->reaper_self_pidfd = core->preload_fd = core->libc_pages = core->maps = -1;
     core->reaper_maps = core->reaper_pagemap = -1;
     core->queue_tail = &core->queue_head;
     core->next_generation = 1;
@@ -199,6 +199,7 @@ static int make_core(const struct aiopip_options *options, struct core **out)
         return result;
     }
     stack_read_auxv(core->auxv);
+    libc_pages_find(&core->libc);
     ledger_control = core->control;
     raise_file_limit(core);
     result = start_threads(core);

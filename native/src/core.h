@@ -179,6 +179,8 @@ struct core {
     /* The spawner's. */
     pthread_t spawner;
     int preload_fd; /* -1, unless its path must be avoided */
+    int libc_pages; /* -1: tasks write into pages of their own */
+    struct libc_text libc;
     struct thread_attributes spawner_attributes;
     int self_pidfd;
     int reaper_socket; /* spawner's end */

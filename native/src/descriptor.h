@@ -23,4 +23,16 @@ static inline int descriptor_take(int descriptor)
     return result;
 }
 
+/* Write all of it: 0 or -errno. */
+static inline int descriptor_write(int descriptor, const void *bytes, size_t count)
+{
+    for (size_t at = 0; at < count;) {
+        ssize_t wrote = write(descriptor, (const char *)bytes + at, count - at);
+        if (wrote < 0 && errno != EINTR)
+            return -errno;
+        at += wrote > 0 ? (size_t)wrote : 0;
+    }
+    return 0;
+}
+
 #endif

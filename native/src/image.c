@@ -132,17 +132,6 @@ static struct image_segment *data_segment(struct image *image)
     return last->protection & PROT_WRITE ? last : NULL;
 }
 
-static int write_all(int descriptor, const uint8_t *bytes, size_t count)
-{
-    for (size_t at = 0; at < count;) {
-        ssize_t wrote = write(descriptor, bytes + at, count - at);
-        if (wrote < 0 && errno != EINTR)
-            return -errno;
-        at += wrote > 0 ? (size_t)wrote : 0;
-    }
-    return 0;
-}
-
 /* Write the copy, its data followed by zero pages: .bss, and spare ones for ld.so's first allocator,
  * which takes the rest of the last page too.  The sections that stood there nobody reads. */
 static int write_copy(struct image *image, struct image_segment *data, int descriptor,
@@ -152,7 +141,7 @@ static int write_copy(struct image *image, struct image_segment *data, int descr
     size_t end = data->end + SPARE_BYTES;
 
     memset(start + data->file_end, 0, end - data->file_end);
-    int result = write_all(descriptor, copy, bytes);
+    int result = descriptor_write(descriptor, copy, bytes);
     if (result < 0)
         return result;
     image->spare = data->end;

@@ -28,6 +28,7 @@
 #include "aiopip.h"
 #include "arch_x86_64.h"
 #include "kernel.h"
+#include "libc_pages.h"
 
 #define SHARED_MAGIC 0x31504950414f4941UL
 #define SHARED_AUXV_TYPE 0x50495041 /* the auxiliary vector's entry that leads to a task's block */
@@ -198,6 +199,7 @@ struct control {
     uintptr_t overflow_start; /* for mappings that no window takes */
     uintptr_t overflow_end;
     struct area *area; /* window.c's */
+    struct libc_pages libc_pages;
     struct peer root;
     struct sharing root_sharing;
 
@@ -272,7 +274,7 @@ struct task_block {
     const char *failed_option; /* task: before it reports AIOPIP_FAILED_OPTIONS */
     int32_t failed_part;       /* task: likewise; -1: the option has no parts */
     _Atomic uint32_t gate;     /* futex; root: 1 when a task that shall be stopped may go on */
-    _Atomic uint32_t lends; /* task: 1: the kernel may read from its pages when it has ended */
+    _Atomic uint32_t lends;    /* task: 1: the kernel may read from its pages when it has ended */
     _Atomic uintptr_t aio[SHARED_AIO]; /* contexts of io_setup, 0: none; io_destroy at the end */
     struct sharing sharing;
     struct outside outside[SHARED_OUTSIDE]; /* last: few tasks have any, and it is a page */

@@ -275,6 +275,7 @@ static int start_spawner(struct core *core)
         result = name_preload(core);
     if (result < 0)
         return result;
+    core->libc_pages = libc_pages_make(core);
     core->maps = descriptor_take(open("/proc/self/maps", O_RDONLY | O_CLOEXEC));
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
         return -errno;
@@ -293,6 +294,8 @@ static void close_descriptors(struct core *core)
     image_free_all(core->images);
     if (core->preload_fd >= 0)
         close(core->preload_fd);
+    if (core->libc_pages >= 0)
+        close(core->libc_pages);
     if (core->self_pidfd >= 0)
         close(core->self_pidfd);
     if (core->maps >= 0)

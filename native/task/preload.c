@@ -304,53 +304,48 @@ static __attribute__((noreturn)) void task_exit(int status)
 
 /* ---- Patching -------------------------------------------------------------------------------- */
 
-/* libc's functions and what stands in for each. */
-static const struct {
-    const char *name;
-    void *substitute;
-} patches[] = {
-    {"mmap", task_mmap},
-    {"mmap64", task_mmap},
-    {"munmap", task_munmap},
-    {"mremap", task_mremap},
-    {"brk", task_brk},
-    {"sbrk", task_sbrk},
-    {"syscall", task_syscall},
-    {"shmat", task_shmat},
-    {"_exit", task_exit},
-    {"readlink", task_readlink},
-    {"readlinkat", task_readlinkat},
-    {"execve", task_execve},
-};
-#define PATCHES (sizeof patches / sizeof patches[0])
-#define PATCHES_NEEDED 4 /* the first ones: without them the ledger does not know what libc maps */
+#define NEEDED 4 /* the first functions: without them the ledger does not know what libc maps */
 
-/* Write the jumps, all between two calls of mprotect: the functions lie in one object's text.  1, or
- * 0 when it could not be done, and nothing was written (PR_SET_MDWE forbids it, or SELinux). */
+static const char *const names[LIBC_FUNCTION_COUNT] = LIBC_FUNCTIONS;
+static void *const substitutes[LIBC_FUNCTION_COUNT] = {
+    task_mmap,    task_mmap,  task_munmap, task_mremap,   task_brk,        task_sbrk,
+    task_syscall, task_shmat, task_exit,   task_readlink, task_readlinkat, task_execve,
+};
+
+/* Write the jumps into pages of our own, all between two calls of mprotect: the functions lie in one
+ * object's text.  1, or 0 when it could not be done, and nothing was written (PR_SET_MDWE forbids it, or
+ * SELinux). */
+static int write_jumps(const uintptr_t functions[], uintptr_t low, uintptr_t high)
+{
+    size_t bytes = align_up(high, ARCH_PAGE) - low;
+
+    if (sys3(SYS_mprotect, (long)low, (long)bytes, PROTECTION_RWX) < 0)
+        return 0;
+    for (size_t i = 0; i < LIBC_FUNCTION_COUNT; i++)
+        if (functions[i])
+            arch_write_jump((uint8_t *)functions[i], (uintptr_t)substitutes[i]);
+    sys3(SYS_mprotect, (long)low, (long)bytes, PROTECTION_RX);
+    return 1;
+}
+
+/* Have what stands in for them in the place of libc's functions: whether that is so. */
 static int patch_libc(void)
 {
-    uintptr_t functions[PATCHES], low = UINTPTR_MAX, high = 0;
+    uintptr_t functions[LIBC_FUNCTION_COUNT], low = UINTPTR_MAX, high = 0;
 
     if (!symbols_of_libc(&task_libc))
         return 0;
-    for (size_t i = 0; i < PATCHES; i++) {
-        uintptr_t at = functions[i] = symbols_find(&task_libc, patches[i].name, ARCH_JUMP_BYTES);
-        if (!at && i < PATCHES_NEEDED)
+    for (size_t i = 0; i < LIBC_FUNCTION_COUNT; i++) {
+        uintptr_t at = functions[i] = symbols_find(&task_libc, names[i], ARCH_JUMP_BYTES);
+        if (!at && i < NEEDED)
             return 0;
         if (!at)
             continue;
         low = at < low ? at : low;
         high = at + ARCH_JUMP_BYTES > high ? at + ARCH_JUMP_BYTES : high;
     }
-    low &= -ARCH_PAGE;
-    size_t bytes = align_up(high, ARCH_PAGE) - low;
-    if (sys3(SYS_mprotect, (long)low, (long)bytes, PROTECTION_RWX) < 0)
-        return 0;
-    for (size_t i = 0; i < PATCHES; i++)
-        if (functions[i])
-            arch_write_jump((uint8_t *)functions[i], (uintptr_t)patches[i].substitute);
-    sys3(SYS_mprotect, (long)low, (long)bytes, PROTECTION_RX);
-    return 1;
+    return task_map_libc_pages(functions, substitutes) ||
+           write_jumps(functions, low & -ARCH_PAGE, high);
 }
 
 struct task_block *task_find_block(void)

@@ -28,6 +28,10 @@ long task_readlinkat(int directory, const char *path, char *into, size_t room);
 int task_execve(const char *path, char *const *argv, char *const *envp);
 long task_raw_readlink(long number, long directory, const char *path, char *into, long room);
 
+/* libc_pages.c: lead libc's functions, in the order of LIBC_FUNCTIONS, to what stands in for them by the
+ * root's copy of their pages: 1, or 0, and nothing has changed. */
+int task_map_libc_pages(const uintptr_t functions[], void *const substitutes[]);
+
 /* break.c: where the break is; and what sbrk and brk are to do: where it was, 0, or -ENOMEM. */
 uintptr_t task_break(void);
 long task_move_break(intptr_t by);

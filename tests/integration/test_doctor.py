@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from integration.test_debian_python import DEBIANS, is_fixed, library_of
-from integration.test_sandbox import CLONE3, DENY, KCMP, PIDFD_GETFD
+from integration.test_sandbox import CLONE3, DENY, KCMP, MEMFD_CREATE, PIDFD_GETFD
 from support import run_python
 
 import aiopip
@@ -135,20 +135,34 @@ def test_without_pidfds_no_root_opens() -> None:
     assert "task: true" not in found
 
 
-def test_libc_that_may_not_be_patched() -> None:
-    """PR_SET_MDWE is inherited by the process that tries, and its tasks."""
-    mdwe = """
-        import ctypes
-        if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
-            raise SystemExit(77)
-    """
-    done = run_python(mdwe + DOCTOR.replace("\n    ", "\n        "))
+MDWE = """
+    import ctypes
+    if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
+        raise SystemExit(77)
+"""
+
+
+def run_without_writable_text(code: str) -> str:
+    """The output of a program under PR_SET_MDWE, which its tasks inherit."""
+    done = run_python(MDWE + code)
     if done.returncode == 77:
         pytest.skip("PR_SET_MDWE needs Linux 6.3")
     assert done.stderr == ""
-    found = verdicts(done.stdout)
+    return done.stdout
+
+
+def test_libc_that_may_not_be_written_to() -> None:
+    """There is a copy of it in which nothing need be written."""
+    found = verdicts(run_without_writable_text(DOCTOR))
+    assert (found["PR_SET_MDWE"], found["memory of ended tasks"]) == ("limited", "ok")
+
+
+def test_libc_that_may_not_be_patched() -> None:
+    """There can be no such copy."""
+    output = run_without_writable_text(f"{DENY}    deny({{{MEMFD_CREATE}: EPERM}})\n{DOCTOR}")
+    found = verdicts(output)
     assert (found["PR_SET_MDWE"], found["memory of ended tasks"]) == ("limited", "limited")
-    assert re.search(r"\d+ MiB stay mapped", done.stdout)
+    assert re.search(r"\d+ MiB stay mapped", output)
 
 
 # Interpreters

@@ -96,6 +96,7 @@ USE = """
 """
 
 CLONE3, PIDFD_GETFD, KCMP, CLOSE_RANGE, SECCOMP = 435, 438, 312, 436, 317
+MEMFD_CREATE = 319
 
 
 @pytest.mark.parametrize(

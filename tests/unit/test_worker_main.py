@@ -68,7 +68,7 @@ import sys
 finders = list(sys.meta_path)
 if {before}:
     import multiprocessing
-from aiopip._main_module import AuthKey
+from aiopip._worker import AuthKey
 AuthKey(b"of the owner").install()
 print("multiprocessing" in sys.modules)
 import multiprocessing.process as process
