@@ -27,8 +27,11 @@ class Source:
     # The limit is 0 for any number of calls, and -1 for one which is a program: that may end by
     # SystemExit, and when it has raised something else the status is 1.  What calls raise is handed
     # over; what the handlers of signals raise, while there is no call, is raised here.  With what
-    # `import_pickle` raises all calls fail.
-    def serve(self, limit: int, import_pickle: Callable[[], ModuleType], /) -> int: ...
+    # `import_pickle` raises all calls fail.  `when_idle` is called, and malloc gives back what is
+    # free, when no call has come for a while.
+    def serve(
+        self, limit: int, import_pickle: Callable[[], ModuleType], when_idle: Callable[[], None], /
+    ) -> int: ...
 
 # Bytes of the owner's, read only; nothing keeps them.
 def memory_at(address: int, size_bytes: int, /) -> memoryview: ...

@@ -49,9 +49,11 @@ def main(
     else:
         source.ready()
         try:
-            status = source.serve(limit, import_pickle)
+            status = source.serve(limit, import_pickle, forget_listings)
         except SystemExit as end:
             status = _status_of(end.code)
+        except BaseException as error:  # noqa: BLE001  a signal's handler's, or nothing works here
+            sys.excepthook(type(error), error, error.__traceback__)
     # Here `source` lives on, and so do the results that it has lent, to the end of the process:
     # freed, their memory would be unmapped under the views of the owner.
     _leave(status)
@@ -124,6 +126,17 @@ def import_pickle() -> "Any":
         if not is_there:
             del sys.modules["functools"]
     return _pickle
+
+
+def forget_listings() -> None:
+    """Forget what the importer has listed of folders: it looks again when something is imported."""
+    from _frozen_importlib_external import FileFinder
+
+    cache = sys.path_importer_cache
+    for folder, finder in list(cache.items()):
+        # What others put there stays, and what `importlib.invalidate_caches` may just delete.
+        if type(finder) is FileFinder and folder[:1] == "/":
+            cache.pop(folder, None)
 
 
 def _leave(status: int) -> None:

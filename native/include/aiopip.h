@@ -23,7 +23,7 @@ extern "C" {
 #define AIOPIP_API __attribute__((visibility("default")))
 
 /* The version of everything that a root and its tasks share in memory. */
-#define AIOPIP_ABI_VERSION 5
+#define AIOPIP_ABI_VERSION 6
 
 #define AIOPIP_MAX_TASKS 4096
 #define AIOPIP_MAX_NDIM 64

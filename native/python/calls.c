@@ -141,12 +141,12 @@ static PyObject *source_ready(PyObject *object, PyObject *args)
 
 static PyObject *serve(PyObject *self, PyObject *args)
 {
-    PyObject *import_pickle;
+    PyObject *import_pickle, *when_idle;
     long limit;
 
-    if (!PyArg_ParseTuple(args, "lO:serve", &limit, &import_pickle))
+    if (!PyArg_ParseTuple(args, "lOO:serve", &limit, &import_pickle, &when_idle))
         return NULL;
-    long status = source_serve((struct source *)self, limit, import_pickle);
+    long status = source_serve((struct source *)self, limit, import_pickle, when_idle);
     return status < 0 ? NULL : PyLong_FromLong(status);
 }
 

@@ -19,13 +19,15 @@
 #include <unistd.h>
 
 #define PICKLE_PROTOCOL 5
+#define SHORT (16L << 10) /* what is longer _serving need not copy once more */
 
 struct server {
     struct source *source;
     PyObject *loads, *dumps; /* of _pickle */
     PyObject *rest;          /* aiopip._serving, from the first call on that needs it */
     PyObject *loan_type;
-    PyObject *nothing; /* b"" */
+    PyObject *nothing;   /* b"" */
+    PyObject *when_idle; /* a function */
     pid_t pid;
     bool is_program;
 };
@@ -126,14 +128,79 @@ static bool end_loan(struct loan *loan, const bool *has_ended)
     return true;
 }
 
+/* ---- What pickle is not needed for ------------------------------------------------------------ */
+
+/* A text, which is taken over, with something in the place of a character. */
+static PyObject *escaped(PyObject *text, int character, const char *escape)
+{
+    PyObject *result = text ? PyObject_CallMethod(text, "replace", "Cs", character, escape) : NULL;
+
+    Py_XDECREF(text);
+    return result;
+}
+
+/* The line in which pickle's oldest protocol has a text, which is taken over. */
+static PyObject *pickled_text(PyObject *text)
+{
+    PyObject *line = PyBytes_FromString("V");
+
+    text = escaped(text, '\\', "\\u005c");
+    text = escaped(text, '\n', "\\u000a");
+    text = escaped(text, 0, "\\u0000");
+    PyObject *encoded = text ? PyUnicode_AsRawUnicodeEscapeString(text) : NULL;
+    Py_XDECREF(text);
+    PyBytes_Concat(&line, encoded);
+    Py_XDECREF(encoded);
+    PyBytes_ConcatAndDel(&line, PyBytes_FromString("\n"));
+    return line;
+}
+
+/* An exception as a `_remote_errors.PackedError`, where what packs it cannot be imported; NULL only for want
+ * of memory. */
+static PyObject *refusal(PyObject *error)
+{
+    static const char unknown[] = "(NVImportError\nVno text\nVsee the worker's stderr\nt.";
+    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(error), "__name__");
+    PyObject *text = PyObject_CallFunction((PyObject *)&PyUnicode_Type, "O", error);
+    PyObject *result = PyBytes_FromString("(N");
+
+    PyBytes_ConcatAndDel(&result, pickled_text(name));
+    PyBytes_ConcatAndDel(&result, pickled_text(text));
+    PyBytes_ConcatAndDel(&result, PyBytes_FromString("Vsee the worker's stderr\nt."));
+    if (result)
+        return result;
+    PyErr_Clear();
+    return PyBytes_FromString(unknown);
+}
+
+/* The traceback on stderr, as of what nobody catches. */
+static void show(PyObject *error)
+{
+    PyObject *hook = PySys_GetObject("excepthook"), *traceback = PyException_GetTraceback(error);
+    PyObject *shown = hook ? PyObject_CallFunctionObjArgs(hook, Py_TYPE(error), error,
+                                                          traceback ? traceback : Py_None, NULL)
+                           : NULL;
+
+    if (!shown)
+        PyErr_Clear(); /* nor is there anybody who could be told */
+    Py_XDECREF(shown);
+    Py_XDECREF(traceback);
+}
+
 /* ---- One call --------------------------------------------------------------------------------- */
 
-/* A function of aiopip._serving. */
-static PyObject *rest(struct server *server, const char *name)
+/* Whether aiopip._serving is there.  A function may have seen to it that nothing can be imported any more. */
+static bool has_rest(struct server *server)
 {
     if (!server->rest)
         server->rest = PyImport_ImportModule("aiopip._serving");
-    return server->rest ? PyObject_GetAttrString(server->rest, name) : NULL;
+    return server->rest != NULL;
+}
+
+/* A function of it. */
+static PyObject *rest(struct server *server, const char *name)
+{
+    return has_rest(server) ? PyObject_GetAttrString(server->rest, name) : NULL;
 }
 
 /* Fill in an outcome from a Parcel, which is taken over; NULL: what has made it has raised something. */
@@ -181,6 +248,7 @@ static PyObject *call(struct server *server, const struct aiopip_parcel *parcel,
         return NULL;
     if (!PyArg_ParseTuple(request, "OO!O!:call", function, &PyTuple_Type, &args, &PyDict_Type,
                           &kwargs)) {
+        *function = NULL;
         Py_DECREF(request);
         return NULL;
     }
@@ -200,7 +268,9 @@ static PyObject *call(struct server *server, const struct aiopip_parcel *parcel,
 static bool is_simple(PyObject *value)
 {
     return value == Py_None || value == Py_True || value == Py_False || PyLong_CheckExact(value) ||
-           PyFloat_CheckExact(value);
+           PyFloat_CheckExact(value) ||
+           (PyUnicode_CheckExact(value) && PyUnicode_GetLength(value) < SHORT) ||
+           (PyBytes_CheckExact(value) && PyBytes_Size(value) < SHORT);
 }
 
 static int pack(struct server *server, PyObject *value, struct outcome *outcome)
@@ -216,12 +286,25 @@ static int pack(struct server *server, PyObject *value, struct outcome *outcome)
     return outcome->data ? 0 : -1;
 }
 
-/* Pack the exception that a call has raised. */
+/* Pack an exception, which is taken over, without aiopip._serving, since that could not be imported. */
+static int pack_plainly(struct server *server, PyObject *error, struct outcome *outcome)
+{
+    PyErr_Clear();
+    show(error);
+    outcome->data = refusal(error);
+    outcome->table = Py_NewRef(server->nothing);
+    outcome->flags = AIOPIP_RESULT_FAILED;
+    Py_DECREF(error);
+    return outcome->data ? 0 : -1;
+}
+
+/* Pack the exception that a call has raised, which is taken over. */
 static int pack_error(struct server *server, PyObject *error, struct outcome *outcome)
 {
+    if (!has_rest(server))
+        return pack_plainly(server, error, outcome);
     PyObject *failure = rest(server, "failure");
     PyObject *parcel = failure ? PyObject_CallFunctionObjArgs(failure, error, NULL) : NULL;
-
     Py_XDECREF(failure);
     Py_DECREF(error);
     return take_parcel(parcel, AIOPIP_RESULT_FAILED, outcome);
@@ -235,10 +318,13 @@ static int pack_unpicklable(struct server *server, PyObject *function, PyObject 
 
     if (!PyErr_GivenExceptionMatches(error, PyExc_Exception))
         return raise_again(error);
-    PyObject *pack = rest(server, "unpicklable_result");
-    PyObject *parcel =
-        pack ? PyObject_CallFunctionObjArgs(pack, function, value, error, NULL) : NULL;
-    Py_XDECREF(pack);
+    if (!has_rest(server))
+        return pack_plainly(server, error, outcome);
+    PyObject *unpicklable = rest(server, "unpicklable_result");
+    PyObject *parcel = unpicklable
+                           ? PyObject_CallFunctionObjArgs(unpicklable, function, value, error, NULL)
+                           : NULL;
+    Py_XDECREF(unpicklable);
     Py_DECREF(error);
     return take_parcel(parcel, AIOPIP_RESULT_FAILED, outcome);
 }
@@ -251,11 +337,11 @@ static int run(struct server *server, const struct aiopip_parcel *request, struc
     PyObject *error = value ? NULL : take_raised();
     int result;
 
-    if (error && server->is_program && PyErr_GivenExceptionMatches(error, PyExc_SystemExit))
-        result = raise_again(error);
-    else if (getpid() != server->pid)
-        _exit(0); /* the function has forked, and its child has come back: it is no worker */
-    else if (error)
+    if (error && server->is_program && PyErr_GivenExceptionMatches(error, PyExc_SystemExit)) {
+        Py_XDECREF(function);
+        return raise_again(error);
+    }
+    if (error)
         result = pack_error(server, error, outcome);
     else if ((result = pack(server, value, outcome)) < 0) {
         Py_CLEAR(outcome->data);
@@ -263,6 +349,8 @@ static int run(struct server *server, const struct aiopip_parcel *request, struc
         Py_CLEAR(outcome->keeper);
         result = pack_unpicklable(server, function, value, outcome);
     }
+    if (getpid() != server->pid)
+        _exit(0); /* something has forked, and its child has come back: it is no worker */
     Py_XDECREF(value);
     Py_XDECREF(function);
     return result;
@@ -308,22 +396,24 @@ static int serve_call(struct server *server, uint32_t number, const struct aiopi
 
 /* ---- All of them ------------------------------------------------------------------------------ */
 
-/* No call has come for a while: what the importer has listed of folders goes, it can look again, and what
- * malloc has kept of what calls have freed goes back to the system. */
-static void give_back(void)
+/* No call has come for a while: what malloc has kept of what was freed goes back to the system. */
+static int give_back(struct server *server)
 {
-    PyObject *listed = PySys_GetObject("path_importer_cache");
+    PyObject *done = PyObject_CallFunctionObjArgs(server->when_idle, NULL);
 
-    if (listed && PyDict_CheckExact(listed))
-        PyDict_Clear(listed);
+    if (!done)
+        return -1;
+    Py_DECREF(done);
     PyThreadState *state = PyEval_SaveThread();
     malloc_trim(0);
     PyEval_RestoreThread(state);
+    return 0;
 }
 
 /* Wait for something to do: enum aiopip_take; or -1, and a signal's handler has raised something. */
-static int wait_for(struct source *source, uint32_t *number, struct aiopip_parcel *request)
+static int wait_for(struct server *server, uint32_t *number, struct aiopip_parcel *request)
 {
+    struct source *source = server->source;
     int taken;
 
     do {
@@ -332,8 +422,8 @@ static int wait_for(struct source *source, uint32_t *number, struct aiopip_parce
         PyThreadState *state = PyEval_SaveThread();
         taken = aiopip_calls_take(source->calls, source->worker, number, request);
         PyEval_RestoreThread(state);
-        if (taken == AIOPIP_TAKE_IDLE)
-            give_back();
+        if (taken == AIOPIP_TAKE_IDLE && give_back(server) < 0)
+            return -1;
     } while (taken == -EINTR || taken == AIOPIP_TAKE_IDLE);
     if (taken >= 0)
         return taken;
@@ -358,7 +448,7 @@ static long serve_all(struct server *server, long limit)
     long calls = 0;
 
     for (;;)
-        switch (wait_for(server->source, &number, &request)) {
+        switch (wait_for(server, &number, &request)) {
         case AIOPIP_TAKE_CALL: {
             int failed = serve_call(server, number, &request);
             if (failed < 0)
@@ -380,36 +470,6 @@ static long serve_all(struct server *server, long limit)
 
 /* ---- A worker without pickle ------------------------------------------------------------------ */
 
-/* A text, which is taken over, with something in the place of a character. */
-static PyObject *escaped(PyObject *text, const char *character, const char *escape)
-{
-    PyObject *result = text ? PyObject_CallMethod(text, "replace", "ss", character, escape) : NULL;
-
-    Py_XDECREF(text);
-    return result;
-}
-
-/* A `_remote_errors.PackedError`, as pickle would write it by its oldest protocol. */
-static PyObject *refusal(PyObject *error)
-{
-    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(error), "__name__");
-    PyObject *text = PyObject_CallFunction((PyObject *)&PyUnicode_Type, "O", error);
-    PyObject *result = NULL;
-
-    text = escaped(text, "\\", "\\u005c");
-    text = escaped(text, "\n", "\\u000a");
-    PyObject *encoded = text ? PyUnicode_AsEncodedString(text, "raw_unicode_escape", NULL) : NULL;
-    PyObject *utf8 = name && encoded ? PyUnicode_AsUTF8String(name) : NULL;
-    if (utf8)
-        result = PyBytes_FromFormat("(NV%s\nV%s\nVsee the worker's stderr\nt.",
-                                    PyBytes_AsString(utf8), PyBytes_AsString(encoded));
-    Py_XDECREF(utf8);
-    Py_XDECREF(encoded);
-    Py_XDECREF(text);
-    Py_XDECREF(name);
-    return result;
-}
-
 /* Fail all calls, since what serves them could not be imported, until we are told to end: were we to end by
  * ourselves, another worker would take our place.  The traceback goes to stderr. */
 static long refuse_all(struct server *server)
@@ -419,9 +479,9 @@ static long refuse_all(struct server *server)
     uint32_t number;
     int taken;
 
-    raise_again(error);
-    PyErr_PrintEx(0);
-    while (data && (taken = wait_for(server->source, &number, &request)) >= 0) {
+    show(error);
+    Py_DECREF(error);
+    while (data && (taken = wait_for(server, &number, &request)) >= 0) {
         struct outcome outcome = {
             .data = data, .table = server->nothing, .flags = AIOPIP_RESULT_FAILED};
         if (taken == AIOPIP_TAKE_STOP)
@@ -432,9 +492,10 @@ static long refuse_all(struct server *server)
     return -1;
 }
 
-long source_serve(struct source *self, long limit, PyObject *import_pickle)
+long source_serve(struct source *self, long limit, PyObject *import_pickle, PyObject *when_idle)
 {
-    struct server server = {.source = self, .pid = getpid(), .is_program = limit < 0};
+    struct server server = {
+        .source = self, .when_idle = when_idle, .pid = getpid(), .is_program = limit < 0};
 
     server.nothing = PyBytes_FromStringAndSize(NULL, 0);
     server.loan_type = PyType_FromSpec(&loan_spec);

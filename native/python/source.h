@@ -35,7 +35,8 @@ int source_locate(PyObject *data, PyObject *table, struct aiopip_parcel *parcel)
  *
  *   limit           how many calls; 0 for any number; -1 for one, which is a program: it may end by
  *                   SystemExit, and its status is 1 when it has raised something else
- *   import_pickle   returns `_pickle`; with what it raises all calls fail */
-long source_serve(struct source *self, long limit, PyObject *import_pickle);
+ *   import_pickle   returns `_pickle`; with what it raises all calls fail
+ *   when_idle       called when no call has come for a while */
+long source_serve(struct source *self, long limit, PyObject *import_pickle, PyObject *when_idle);
 
 #endif

@@ -34,30 +34,30 @@ struct libc {
     int header_count;
 };
 
+/* By its name, since a program may have functions of its own by these names. */
 static bool find_functions(struct libc *libc, struct libc_pages *pages)
 {
     static const char *const names[LIBC_FUNCTION_COUNT] = LIBC_FUNCTIONS;
     void *handle = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-    Dl_info info = {0};
-    Elf64_Sym *symbol;
+    Dl_info info;
 
-    if (!handle)
-        return false;
+    void *first = handle ? dlsym(handle, names[0]) : NULL;
+    bool found = first && dladdr(first, &info);
     pages->start = SIZE_MAX;
-    for (size_t i = 0; i < LIBC_FUNCTION_COUNT; i++) {
+    for (size_t i = 0; found && i < LIBC_FUNCTION_COUNT; i++) {
         void *function = dlsym(handle, names[i]);
-        if (!function || !dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol ||
-            symbol->st_size < ARCH_JUMP_BYTES)
+        if (!function)
             continue;
         size_t at = pages->functions[i] = (uintptr_t)function - (uintptr_t)info.dli_fbase;
         size_t end = align_up(at + ARCH_JUMP_BYTES, ARCH_PAGE);
         pages->start = pages->start < at ? pages->start : at & -ARCH_PAGE;
         pages->end = pages->end > end ? pages->end : end;
     }
-    dlclose(handle);
-    const Elf64_Ehdr *header = info.dli_fbase;
-    if (!header)
+    if (handle)
+        dlclose(handle);
+    if (!found)
         return false;
+    const Elf64_Ehdr *header = info.dli_fbase;
     *libc = (struct libc){info.dli_fname, (uintptr_t)header,
                           (const Elf64_Phdr *)((const char *)header + header->e_phoff),
                           header->e_phnum};

@@ -9,6 +9,11 @@
  * written to.  With two processors of a virtual machine that is 30 us, as much as 30 faults.  So those
  * pages are written to by one call before ld.so looks at them.  No other pages are: memory that a program
  * does not need stays the file's.
+ *
+ * Segments that are only read are of the same file, and lie as they do there.  So the first mapping is
+ * made executable, as objects once were that had two segments, and those behind it need no call: they
+ * stay one mapping, where there were three.  Each mapping of a task takes time when it begins, and again
+ * at its end.
  */
 #include "loader.h"
 
@@ -24,6 +29,8 @@
 #endif
 
 #define MARKED_PAGES 4096 /* of a segment; those behind are left to be touched one by one */
+
+/* ---- Pages that are written to ---------------------------------------------------------------- */
 
 /* A segment that was mapped, and the object that it is of. */
 struct segment {
@@ -197,44 +204,110 @@ static void write_to(const struct task_block *block, uintptr_t start, size_t byt
     populate_marked(&segment);
 }
 
+/* ---- Mapping ---------------------------------------------------------------------------------- */
+
+/* Whether a file is an object whose segments follow each other, and one of them code.  Where there is a gap,
+ * ld.so takes all rights from what is behind the first one, and maps each of the others. */
+static bool is_without_gaps(long file)
+{
+    struct {
+        Elf64_Ehdr header;
+        Elf64_Phdr segments[16];
+    } head;
+    bool has_code = false;
+    uintptr_t end = 0;
+
+    long bytes = sys4(SYS_pread64, file, (long)(uintptr_t)&head, sizeof head, 0);
+    if (bytes < (long)sizeof head.header ||
+        *(const uint32_t *)head.header.e_ident != 0x464c457f /* ELF */ ||
+        head.header.e_phoff != sizeof head.header ||
+        head.header.e_phnum > ((size_t)bytes - sizeof head.header) / sizeof *head.segments)
+        return false;
+    for (int i = 0; i < head.header.e_phnum; i++) {
+        const Elf64_Phdr *segment = &head.segments[i];
+        if (segment->p_type != PT_LOAD)
+            continue;
+        if (end != (segment->p_vaddr & -ARCH_PAGE))
+            return false;
+        end = align_up(segment->p_vaddr + segment->p_filesz, ARCH_PAGE);
+        has_code |= (segment->p_flags & PF_X) != 0;
+    }
+    return has_code;
+}
+
 /* An object is told by its first mapping, of the whole of it from the beginning of its file. */
+static bool is_object(const struct loader_call *call)
+{
+    return !(call->flags & MAP_ANONYMOUS) && call->offset == 0 &&
+           (call->protection & (PROT_READ | PROT_WRITE)) == PROT_READ;
+}
+
 static void note_object(struct task_block *block, const struct loader_call *call, long result)
 {
-    bool is_object = !(call->flags & MAP_ANONYMOUS) && call->offset == 0 &&
-                     (call->protection & (PROT_READ | PROT_WRITE)) == PROT_READ &&
-                     (unsigned long)result < -4096UL;
+    bool found = is_object(call) && (unsigned long)result < -4096UL;
 
-    block->object = is_object ? (uintptr_t)result : 0;
-    block->object_end = is_object ? (uintptr_t)result + align_up(call->bytes, ARCH_PAGE) : 0;
+    block->object = found ? (uintptr_t)result : 0;
+    block->object_end = found ? (uintptr_t)result + align_up(call->bytes, ARCH_PAGE) : 0;
+    block->object_file = -1;
+}
+
+/* The preload may make pages of libc's text writable for a moment, and the kernel would from then on account for
+ * them (VM_ACCOUNT) and not for their neighbours: one mapping would stay three. */
+static long flags_of(const struct loader_call *call, long protection)
+{
+    return protection & PROT_EXEC ? call->flags | MAP_NORESERVE : call->flags;
+}
+
+/* Whether an object's segment is there already: its first mapping may be read and executed. */
+static bool is_there(const struct task_block *block, const struct loader_call *call)
+{
+    const long kind = MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS;
+
+    return block->object_file >= 0 && call->descriptor == block->object_file &&
+           (call->flags & kind) == (MAP_PRIVATE | MAP_FIXED) &&
+           (call->protection & (PROT_READ | PROT_WRITE)) == PROT_READ &&
+           call->address >= block->object && call->address < block->object_end &&
+           call->bytes <= block->object_end - call->address &&
+           call->address - block->object == (uintptr_t)call->offset;
 }
 
 static long map_at(const struct loader_call *call, struct slot *slot)
 {
-    /* The preload makes pages of libc's text writable for a moment, and the kernel would from then on
-     * account for them (VM_ACCOUNT) and not for their neighbours: one mapping would stay three. */
-    long flags = call->protection & PROT_EXEC ? call->flags | MAP_NORESERVE : call->flags;
-    long result = sys6(SYS_mmap, (long)call->address, (long)call->bytes, call->protection, flags,
-                       call->descriptor, call->offset);
-
+    if (slot && is_there(slot->block, call))
+        return (long)call->address;
+    long result = sys6(SYS_mmap, (long)call->address, (long)call->bytes, call->protection,
+                       flags_of(call, call->protection), call->descriptor, call->offset);
     if (!slot)
         return result;
     if (call->address < slot->block->object || call->address >= slot->block->object_end)
         note_object(slot->block, call, result); /* one that has to be aligned more than to a page */
     else if (result == (long)call->address && call->protection & PROT_WRITE &&
-             (flags & (MAP_PRIVATE | MAP_ANONYMOUS)) == MAP_PRIVATE)
+             (call->flags & (MAP_PRIVATE | MAP_ANONYMOUS)) == MAP_PRIVATE)
         write_to(slot->block, call->address, call->bytes);
     return result;
+}
+
+static long map_anywhere(const struct loader_call *call, long protection)
+{
+    return ledger_loader_mmap(call->site, call->bytes, protection, flags_of(call, protection),
+                              call->descriptor, call->offset);
 }
 
 long loader_mmap(const struct loader_call *call)
 {
     struct slot *slot = ledger_slot_of(call->site);
+    long result = -1;
 
     if (call->address)
         return map_at(call, slot);
-    long result = ledger_loader_mmap(call->site, call->bytes, call->protection, call->flags,
-                                     call->descriptor, call->offset);
+    if (slot && is_object(call) && is_without_gaps(call->descriptor))
+        result = map_anywhere(call, call->protection | PROT_EXEC);
+    bool is_whole = (unsigned long)result < -4096UL;
+    if (!is_whole) /* nor may its code be executed, on some file systems */
+        result = map_anywhere(call, call->protection);
     if (slot)
         note_object(slot->block, call, result);
+    if (is_whole)
+        slot->block->object_file = (int32_t)call->descriptor;
     return result;
 }

@@ -270,6 +270,7 @@ struct task_block {
     uintptr_t spare_end;
     uintptr_t object; /* task: what its ld.so has mapped last from the beginning of a file */
     uintptr_t object_end;
+    int32_t object_file; /* task: its descriptor, if all of it may be executed; or -1 */
     struct task_start start;
     const char *failed_option; /* task: before it reports AIOPIP_FAILED_OPTIONS */
     int32_t failed_part;       /* task: likewise; -1: the option has no parts */

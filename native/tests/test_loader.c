@@ -8,7 +8,9 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <linux/mman.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 
 #include "deny.h"
 #include "ledger.h"
@@ -94,6 +96,10 @@ static uintptr_t map_object(const char *file)
                        base ? MAP_FIXED : 0, descriptor, (long)(segment->p_offset & -ARCH_PAGE));
         CHECK(at > 0 && (!base || (uintptr_t)at == base + first));
         base = base ? base : (uintptr_t)at;
+        size_t zeroes = align_up(segment->p_vaddr + segment->p_memsz, ARCH_PAGE) - first - bytes;
+        if (zeroes)
+            CHECK(call(base + first + bytes, zeroes, protection_of(segment),
+                       MAP_FIXED | MAP_ANONYMOUS, -1, 0) > 0);
     }
     close(descriptor);
     return base;
@@ -259,6 +265,147 @@ static void test_files_that_are_no_sound_objects_are_mapped(void)
     }
 }
 
+/* How many mappings the window has, and of how many the content may be executed. */
+static int count_mappings(int *executable)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    unsigned long start, end;
+    char rights[5], line[512];
+    int count = 0;
+
+    CHECK(maps != NULL);
+    *executable = 0;
+    while (fgets(line, sizeof line, maps)) {
+        CHECK_EQUAL(sscanf(line, "%lx-%lx %4s", &start, &end, rights), 3);
+        if (start < control->windows || start >= control->windows + WINDOW_BYTES)
+            continue;
+        count++;
+        *executable += rights[2] == 'x';
+    }
+    CHECK_EQUAL(fclose(maps), 0);
+    return count;
+}
+
+static void test_segments_that_are_only_read_are_one_mapping(void)
+{
+    int executable;
+
+    open_window();
+    uintptr_t base = map_object(path);
+    CHECK(strcmp(in_copy(base, "loaded_constants")->plain, "plain") == 0);
+    CHECK(count_mappings(&executable) <= 3); /* with the variables, of the file and zero */
+    CHECK_EQUAL(executable, 1);
+    close_window();
+}
+
+/* Where nothing may be executed an object's code cannot be mapped, and it is ld.so that finds out. */
+static void check_without_execution(const void *argument)
+{
+    struct {
+        Elf64_Ehdr header;
+        Elf64_Phdr segment;
+        _Alignas(ARCH_PAGE) char data[ARCH_PAGE];
+    } object = {
+        .header = {.e_ident = ELFMAG, .e_phnum = 1, .e_phoff = sizeof(Elf64_Ehdr)},
+        .segment = {.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_filesz = sizeof object},
+        .data = "data",
+    };
+    const char *folder = check_folder();
+    char file[512];
+
+    (void)argument;
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", folder, "tmpfs", MS_NOEXEC, NULL) < 0) {
+        check_remove(folder);
+        return; /* not by this user */
+    }
+    snprintf(file, sizeof file, "%s/data", folder);
+    int descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK_EQUAL(write(descriptor, &object, sizeof object), sizeof object);
+    CHECK(mmap(NULL, ARCH_PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, descriptor, 0) == MAP_FAILED);
+    open_window();
+    long base = call(0, sizeof object, PROT_READ, 0, descriptor, 0), at = base + (long)ARCH_PAGE;
+    CHECK(base > 0 && strcmp((const char *)at, "data") == 0);
+    CHECK(call((uintptr_t)at, ARCH_PAGE, PROT_READ | PROT_EXEC, MAP_FIXED, descriptor, ARCH_PAGE) <
+          0);
+    close_window();
+    close(descriptor);
+    CHECK_EQUAL(umount(folder), 0);
+    check_remove(folder);
+}
+
+static void test_objects_are_mapped_where_nothing_may_be_executed(void)
+{
+    check_in_child(check_without_execution, NULL);
+}
+
+/* ld.so takes all rights from what is behind the first segment. */
+static void test_segments_behind_a_gap_are_mapped(void)
+{
+    struct {
+        Elf64_Ehdr header;
+        Elf64_Phdr segments[2];
+        _Alignas(ARCH_PAGE) char gap[ARCH_PAGE], text[ARCH_PAGE];
+    } object = {
+        .header = {.e_ident = ELFMAG, .e_phnum = 2},
+        .segments =
+            {{.p_type = PT_LOAD, .p_flags = PF_R, .p_filesz = 1},
+             {.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_vaddr = 2 * ARCH_PAGE, .p_filesz = 1}},
+        .text = "text",
+    };
+    int descriptor = memfd_create("object", MFD_CLOEXEC);
+    int executable;
+
+    object.header.e_phoff = (uintptr_t)object.segments - (uintptr_t)&object;
+    CHECK_EQUAL(write(descriptor, &object, sizeof object), sizeof object);
+    open_window();
+    long base = call(0, sizeof object, PROT_READ, 0, descriptor, 0);
+    CHECK(base > 0);
+    CHECK_EQUAL(mprotect((char *)base + ARCH_PAGE, 2 * ARCH_PAGE, PROT_NONE), 0);
+    long text = base + 2 * (long)ARCH_PAGE;
+    CHECK_EQUAL(call((uintptr_t)text, ARCH_PAGE, PROT_READ | PROT_EXEC, MAP_FIXED, descriptor,
+                     2 * (long)ARCH_PAGE),
+                text);
+    CHECK(strcmp((const char *)text, "text") == 0);
+    CHECK_EQUAL(count_mappings(&executable), 3);
+    close_window();
+    close(descriptor);
+}
+
+/* Of another file, elsewhere in it, or not there. */
+static void test_what_is_no_segment_of_the_object_is_mapped(void)
+{
+    int first = memfd_create("first", MFD_CLOEXEC), second = memfd_create("second", MFD_CLOEXEC);
+    struct {
+        Elf64_Ehdr header;
+        Elf64_Phdr segment;
+        _Alignas(ARCH_PAGE) char more[2][ARCH_PAGE];
+    } object = {
+        .header = {.e_ident = ELFMAG, .e_phnum = 1, .e_phoff = sizeof(Elf64_Ehdr)},
+        .segment = {.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_filesz = sizeof object},
+        .more = {"one", "two"},
+    };
+
+    CHECK_EQUAL(write(first, &object, sizeof object), sizeof object);
+    memcpy(object.more[0], "other", sizeof "other");
+    CHECK_EQUAL(write(second, &object, sizeof object), sizeof object);
+    open_window();
+    long base = call(0, sizeof object, PROT_READ, 0, first, 0), at = base + (long)ARCH_PAGE;
+    CHECK(base > 0);
+    CHECK(strcmp((const char *)at, "one") == 0);
+    CHECK_EQUAL(call((uintptr_t)at, ARCH_PAGE, PROT_READ, MAP_FIXED, first, ARCH_PAGE), at);
+    CHECK(strcmp((const char *)at, "one") == 0);
+    CHECK_EQUAL(call((uintptr_t)at, ARCH_PAGE, PROT_READ, MAP_FIXED, first, 2 * ARCH_PAGE), at);
+    CHECK(strcmp((const char *)at, "two") == 0);
+    CHECK_EQUAL(call((uintptr_t)at, ARCH_PAGE, PROT_READ, MAP_FIXED, second, ARCH_PAGE), at);
+    CHECK(strcmp((const char *)at, "other") == 0);
+    CHECK_EQUAL(call((uintptr_t)at, ARCH_PAGE, PROT_READ, MAP_FIXED | MAP_ANONYMOUS, -1, 0), at);
+    CHECK_EQUAL(*(const char *)at, 0);
+    close_window();
+    close(first);
+    close(second);
+}
+
 int main(void)
 {
     path = getenv("AIOPIP_LOADED");
@@ -269,5 +416,9 @@ int main(void)
     RUN(test_an_older_kernel_is_asked_for_nothing);
     RUN(test_no_page_is_written_to_that_ld_so_leaves);
     RUN(test_files_that_are_no_sound_objects_are_mapped);
+    RUN(test_segments_that_are_only_read_are_one_mapping);
+    RUN(test_objects_are_mapped_where_nothing_may_be_executed);
+    RUN(test_segments_behind_a_gap_are_mapped);
+    RUN(test_what_is_no_segment_of_the_object_is_mapped);
     return 0;
 }

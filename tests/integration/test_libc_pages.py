@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from integration.server import serve
+from integration.test_sandbox import DENY, PIDFD_GETFD
+from support import run_python, settled, until
+
+import aiopip
 
 if TYPE_CHECKING:
     from integration.conftest import Programs
-
-    import aiopip
 
 COPY = "/memfd:libc.so.6"
 HEADER = re.compile(r"[0-9a-f]+-[0-9a-f]+ (\S{4}) \S+ \S+ \S+ *(.*)")
@@ -78,3 +80,37 @@ async def test_task_with_another_libc_writes_into_pages_of_its_own(
         assert text_of(f"{tmp_path}/libc.so.6").private_kib > 0
         assert server.task.shared
     assert root.statistics().untracked == 0
+
+
+async def test_task_with_our_descriptors_writes_into_pages_of_its_own(
+    root: aiopip.Root, program: Programs
+) -> None:
+    """Killed while it has the copy open, it would leave that to us."""
+    for share, mappings in ((aiopip.Share(0), 1), (aiopip.Share.FILES, 0)):
+        task = await root.spawn(program("pause"), "0", share=share)
+        await until(lambda: root.statistics().loading == 0)
+        assert text_of(COPY) == (mappings, 0)
+        task.kill()
+        await task.wait()
+        await settled(root)
+
+
+def test_what_has_the_number_of_the_copys_descriptor_is_not_opened() -> None:
+    """Without pidfd_getfd the copy's descriptor is in the program's own table."""
+    use = """
+    import tempfile
+    import aiopip
+    async def main():
+        async with aiopip.Root() as root:
+            assert not root.statistics().private_descriptors
+            paths = [f"/proc/self/fd/{number}" for number in range(3, 40)]
+            links = {path: os.readlink(path) for path in paths if os.path.islink(path)}
+            (copy,) = (path for path, link in links.items() if "memfd:libc.so.6" in link)
+            path = tempfile.mkdtemp() + "/fifo"
+            os.mkfifo(path)
+            os.dup2(os.open(path, os.O_RDONLY | os.O_NONBLOCK), int(os.path.basename(copy)))
+            assert await asyncio.wait_for((await root.spawn("true")).wait(), 20) == 0
+    asyncio.run(main())
+    """
+    done = run_python(f"{DENY}    deny({{{PIDFD_GETFD}: EPERM}})\n{use}")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from integration.conftest import Programs
 
 COUNT = 1500
-MAPPINGS_A_TASK = 18
+MAPPINGS_A_TASK = 16
 LEFT = 1000
 
 
@@ -37,7 +37,7 @@ def mapping_limit() -> int:
 
 @pytest.mark.timeout(180)
 async def test_fifteen_hundred_tasks_are_alive_at_once(program: Programs) -> None:
-    """Each status is right, and each task costs at most 18 mappings."""
+    """Each status is right, and each task costs at most 16 mappings."""
     if mapping_limit() < COUNT * MAPPINGS_A_TASK + 2 * LEFT:
         pytest.skip("needs a larger vm.max_map_count")
     if resource.getrlimit(resource.RLIMIT_NPROC)[0] < 2 * COUNT:

@@ -309,7 +309,10 @@ async def test_stream_that_is_dropped(root: aiopip.Root) -> None:
     for _ in range(20):
         stream = root.events()
         task.stop()
-        assert await next_of(stream, aiopip.Event) == aiopip.Stopped(task, signal.SIGSTOP)
+        event = await next_of(stream, aiopip.Event)
+        if event == aiopip.Continued(task):  # of the round before, learned of only now
+            event = await next_of(stream, aiopip.Event)
+        assert event == aiopip.Stopped(task, signal.SIGSTOP)
         del stream
         gc.collect()
         task.resume()
