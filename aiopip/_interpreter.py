@@ -68,7 +68,10 @@ def command(worker: str, setup: Setup) -> tuple[str, list[str]]:
     """A program and its arguments: this interpreter, as a worker.
 
     Args:
-        worker: arguments of `aiopip._worker.main`, as they stand in a program.
+        worker: arguments of `aiopip._worker.main`, as they stand in a program: the address of the
+            queue, which worker of it this is, and the owner's eventfd; `where` the setup is; how
+            many calls it runs, as of `_calls.Source.serve`; and `whose` the queue is.  They are
+            told of here, since a docstring there is in each worker's memory.
         setup: what it does first.
     """
     path = _path()

@@ -22,17 +22,7 @@ def main(
     owner: tuple[int, int],
     path: list[str] | None = None,
 ) -> None:
-    """Be a worker, to the end of the process.
-
-    Args:
-        address: where the queue is.
-        worker: which worker of it this is.
-        event_fd: the owner's eventfd.
-        setup: address and size of `_interpreter.Setup.data`: what to do before the first call.
-        limit: how many calls to run; see `Source.serve`.
-        owner: PiP ID and generation of the owner; see `Source`.
-        path: sys.path, if it is no longer that of `setup`.
-    """
+    """Be a worker, to the end of the process; `_interpreter.command` has the arguments."""
     from _signal import SIGINT, signal  # type: ignore[import-not-found]
 
     # Ctrl-C is for the root, which ends its workers.  No SIG_IGN: what they start would inherit it.
@@ -48,6 +38,8 @@ def main(
         source.ready(parcel.data, parcel.table)
     else:
         source.ready()
+        # The list of this folder's files, of which few workers need another one.
+        sys.path_importer_cache.pop(__file__.rpartition("/")[0], None)
         try:
             status = source.serve(limit, import_pickle, forget_listings)
         except SystemExit as end:
