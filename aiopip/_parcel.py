@@ -1,7 +1,7 @@
 """An object as it travels between processes of one address space, and how it is read.
 
-Every worker imports this when it starts, so what views of memory need is imported when there are
-some.
+A worker that has an initializer imports this before its first call, so what views of memory need is
+imported when there are some.
 """
 
 from _pickle import loads

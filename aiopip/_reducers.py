@@ -4,9 +4,9 @@ A reducer makes a PickleBuffer of the memory; where a pickler has a buffer callb
 what travels, and elsewhere its bytes do.  The stream of an array names NumPy alone, that of a
 memoryview `restore_view` and `restore_slice`.
 
-Every worker imports this when it starts, so it imports neither NumPy nor `pickle`.  NumPy's types
-get their reducer at the first `learn_numpy` after somebody else has imported it: nobody has an
-array before.
+Most workers import this in the midst of a call, so it imports neither NumPy nor `pickle`.  NumPy's
+types get their reducer at the first `learn_numpy` after somebody else has imported it: nobody has
+an array before.
 """
 
 import copyreg

@@ -1,7 +1,7 @@
 """Memory of the space as objects: views of an address.
 
-Every worker imports this when it starts, so it imports nothing that an interpreter has not loaded
-already: the extension module, and with it cffi, only when there is memory to refer to.
+Most workers import this in the midst of a call, so it imports nothing that an interpreter has not
+loaded already: the extension module, and with it cffi, only when there is memory to refer to.
 """
 
 from _functools import partial  # type: ignore[import-not-found]

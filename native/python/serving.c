@@ -9,7 +9,7 @@
  *
  * What most calls are made of is served here.  For the rest, arrays and all that fails, there is
  * aiopip/_serving.py, imported when it is needed: an interpreter that never needs it is ready sooner,
- * and a tenth of a megabyte smaller.
+ * and smaller.
  */
 #include "source.h"
 
@@ -67,8 +67,7 @@ struct loan {
     PyObject object;
     struct source *source;
     uint32_t number;
-    bool
-        *has_ended; /* of the call, as long as that runs; then NULL, and the owner was told of us */
+    bool *has_ended; /* as long as the call runs; then NULL, and the owner was told of us */
 };
 
 /* In any thread, with the lock of the interpreter.  An owner that is gone needs nothing back. */
@@ -434,7 +433,6 @@ static int wait_for(struct server *server, uint32_t *number, struct aiopip_parce
 static int forget_lent(struct source *source, uint32_t number)
 {
     PyObject *key = PyLong_FromUnsignedLong(number);
-
     int forgotten = key ? PyDict_DelItem(source->lent, key) : -1;
 
     Py_XDECREF(key);
