@@ -193,8 +193,8 @@ class Crew:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every seat has a worker that waits for calls, or runs one."""
-        return all(seat.ready for seat in self.seats)
+        """Whether every seat has a worker that waits for calls, or runs one, and is known."""
+        return all(seat.ready and seat.process is not None for seat in self.seats)
 
     @property
     def occupied(self) -> int:
@@ -240,6 +240,9 @@ class Crew:
             return
         self._by_number[number].ready = True
         self._deaths.clear()
+        self._note_ready()
+
+    def _note_ready(self) -> None:
         self._was_ready |= self.is_ready
         self._changed()
 
@@ -310,6 +313,8 @@ class Crew:
         seat.process = answer
         if self.ending or seat.doomed:
             answer.kill()
+        if seat.ready:  # which it may say before we are told which process it is
+            self._note_ready()
 
     def _not_started(self, seat: Seat, error: Exception) -> None:
         left = self.dispatcher.bury(seat.number, lambda: without_workers(error))

@@ -65,6 +65,12 @@ async def test_an_idle_worker_and_one_that_starts_are_replaced(root: aiopip.Root
         assert await pool.run(calls.echo, "alive") == "alive"
 
 
+async def test_workers_are_known_when_a_pool_is_entered(root: aiopip.Root) -> None:
+    for _ in range(10):
+        async with root.pool(workers=2) as pool:
+            assert len(running_pids(pool)) == 2
+
+
 async def test_a_stopped_worker_goes_on(root: aiopip.Root) -> None:
     gate = Gate()
     async with root.pool(workers=2, on_cancel="kill") as pool:
