@@ -38,11 +38,11 @@ async def asker(root: aiopip.Root) -> AsyncIterator[Asker]:
 
 async def alone(root: aiopip.Root, asker: Asker) -> None:
     """Wait until of all tasks the asker is left, and of no other is any memory held."""
-    await until(lambda: set(root.tasks) == {asker.task.pipid}, "no task is left but the asker")
-    # Its memory is held by those of its workers that have not gone back yet; and what it hears of
-    # only now may become garbage behind a collection.
+    # Its memory is held by those of its workers that have not gone back yet; and of what has ended
+    # behind a loop it hears in a later one, which may become garbage behind a collection.
     with anyio.fail_after(20):
-        while root.statistics().held:
+        while root.statistics().held or set(root.tasks) != {asker.task.pipid}:
+            await asker.ask("await (await root.spawn('true')).wait()")
             await asker.worker.do("gc.collect()")
             await anyio.sleep(0.01)
     assert root.statistics().alive == 1
@@ -309,11 +309,6 @@ async def test_dropped_function_is_collected(root: aiopip.Root, asker: Asker) ->
         while task.status is None:
             await anyio.sleep(0.001)
     """)
-    # What has ended behind the last one is heard of in a later loop.
-    with anyio.fail_after(20):
-        while root.statistics().held or set(root.tasks) != {asker.task.pipid}:
-            await asker.ask("await (await root.spawn('true')).wait()")
-            await asker.worker.do("gc.collect()")
     await alone(root, asker)
 
 
@@ -367,7 +362,7 @@ async def test_cancelled_while_a_function_starts(root: aiopip.Root, asker: Asker
                     await anyio.sleep(0)
                 group.cancel_scope.cancel()
         """)
-        await until(lambda: set(root.tasks) == {asker.task.pipid})
+        await alone(root, asker)
     # Cancelled, behind a pause in which the function has ended: its memory may be gone.
     await asker.ask("""
         for _ in range(3):
